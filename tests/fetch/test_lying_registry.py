@@ -327,7 +327,7 @@ def _kill_engine(orders: Callable[[], list[Path]]) -> None:
 
 
 NETRC = "machine registry.test login me password secret\n"
-LOGIN = "Basic " + base64.b64encode(b"me:secret").decode()
+SENT = "Basic " + base64.b64encode(b"me:secret").decode()
 
 
 def test_an_address_with_two_hosts_gets_no_credentials(tmp_path: Path, certificates: Path):
@@ -353,4 +353,4 @@ def test_credentials_stay_with_a_redirect_within_their_place(tmp_path: Path, cer
     }
     said = run(tmp_path, certificates, answers, lock())
     assert said.code == 0, said.err
-    assert said.requests == [f"{LOGIN} {FILE}", f"{LOGIN} /elsewhere"]
+    assert said.requests == [f"{SENT} {FILE}", f"{SENT} /elsewhere"]

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import anyio.to_thread
 import msgspec
 
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.cargo_config import (
     CRATES_IO,
     CRATES_IO_INDEXES,
@@ -41,7 +42,7 @@ from cleanroom.dependencies.model import (
     Stored,
 )
 from cleanroom.dependencies.session import Manager, Page, Session
-from cleanroom.dependencies.settings import Settings, host_of, is_web_address
+from cleanroom.dependencies.settings import Settings, host_of
 from cleanroom.model.errors import DependencyRejected, DependencyUnavailable, ProjectError
 
 LOCK = "Cargo.lock"

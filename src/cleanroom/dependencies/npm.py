@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.digests import from_integrity, to_integrity
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import (
@@ -38,7 +39,6 @@ from cleanroom.dependencies.node_packages import (
 )
 from cleanroom.dependencies.npmrc import Npmrc
 from cleanroom.dependencies.session import Session
-from cleanroom.dependencies.settings import is_web_address
 from cleanroom.dependencies.store import hard_link
 from cleanroom.model.errors import ProjectError
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from cleanroom.dependencies import python_projects, requirements
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import (
     Access,
@@ -35,7 +36,7 @@ from cleanroom.dependencies.python_tags import (
     read_interpreter,
 )
 from cleanroom.dependencies.session import WORK, Manager, Page, Session, ToolRun
-from cleanroom.dependencies.settings import Settings, host_of, is_web_address, read_text
+from cleanroom.dependencies.settings import Settings, host_of, read_text
 from cleanroom.dependencies.simple_index import (
     ACCEPT,
     IndexFile,

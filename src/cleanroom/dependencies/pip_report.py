@@ -9,11 +9,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.digests import is_digest
 from cleanroom.dependencies.model import Artifact
 from cleanroom.dependencies.pip_config import without_login
 from cleanroom.dependencies.requirements import Entry
-from cleanroom.dependencies.settings import is_web_address
 from cleanroom.dependencies.simple_index import is_file_name, normalized
 
 # Asked for its own path, Python is not a version manager's shim, whose hooks after pip fail here.

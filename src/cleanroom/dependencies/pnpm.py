@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.digests import from_integrity, to_integrity
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import (
@@ -44,7 +45,6 @@ from cleanroom.dependencies.node_packages import (
 )
 from cleanroom.dependencies.npmrc import Npmrc
 from cleanroom.dependencies.session import SERVED, WORK, Session, ToolRun
-from cleanroom.dependencies.settings import is_web_address
 from cleanroom.dependencies.store import take_folder
 from cleanroom.dependencies.yaml_reader import read_yaml
 from cleanroom.model.errors import DependencyUnavailable, ProjectError

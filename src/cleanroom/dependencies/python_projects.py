@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.model import Problem
 from cleanroom.dependencies.requirements import Entry, Pinned
-from cleanroom.dependencies.settings import is_web_address
 from cleanroom.dependencies.simple_index import IndexFile, is_file_name, normalized
 from cleanroom.model.errors import ProjectError
 
@@ -27,7 +27,7 @@ _EDITABLE = {"hatchling": "editables", "pdm": "editables", "setuptools": "wheel"
 _PROGRAM_MAX = 1 << 20
 _PACKAGE_WORDS = ("install_requires", "setup_requires", "extras_require")
 _REQUIREMENT = re.compile(
-    r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\])?\s*[<>=!~;(].*|[\w.\[\],-]+"
+    r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?:\s*\[[^\]]*\])?\s*[<>=!~;(].*|[\w.\[\],-]+"
 )
 
 

@@ -10,8 +10,8 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 import msgspec
 
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.digests import is_digest
-from cleanroom.dependencies.settings import is_web_address
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
 # No folder, no control character, and none that a shell or an option would read otherwise.

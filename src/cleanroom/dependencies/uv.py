@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.digests import STRONG, algorithm, is_digest
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import (
@@ -32,7 +33,7 @@ from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import Interpreter, best_wheel, read_interpreter
 from cleanroom.dependencies.session import SERVED as MARK
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
-from cleanroom.dependencies.settings import Settings, is_web_address
+from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import take_folder
 from cleanroom.dependencies.uv_config import authorization, indexes
 from cleanroom.model.errors import DependencyUnavailable, ProjectError

@@ -14,9 +14,10 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.core.beneath import Folder
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.model import Artifact, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
-from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of, is_web_address
+from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of
 from cleanroom.dependencies.store import Rejected, Store
 from cleanroom.engine.fetch.environment import (
     ORDERS,
