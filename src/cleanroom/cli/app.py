@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Machine",
     ),
     "pool": ("pool:pool", "Keep the project's PostgreSQL running between runs.", "Machine"),
+    "cache": ("cache:cache", "Show and prune what runs of all projects share.", "Machine"),
     "sweep": ("sweep:sweep", "Remove what killed runs left behind.", "Machine"),
     "completion": ("completion:completion", "Print the completion script of a shell.", "Machine"),
     "explain": ("explain:explain", "Explain an error code.", "Machine"),

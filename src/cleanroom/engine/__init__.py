@@ -31,8 +31,10 @@ if TYPE_CHECKING:
         verify_audit,
     )
     from cleanroom.engine.shared_services.pool import PoolStatus
+    from cleanroom.engine.user_cache import CacheReport, prune_cache, show_cache
 
 _HOMES = {
+    "CacheReport": "user_cache",
     "Decision": "phases.skipping",
     "Diagnosis": "doctor",
     "Engine": "engine",
@@ -47,16 +49,19 @@ _HOMES = {
     "init": "records",
     "list_runs": "records",
     "open": "engine",
+    "prune_cache": "user_cache",
     "push_trace": "records",
     "read_run": "records",
     "read_trace": "records",
     "render_reports": "records",
     "show_audit": "records",
+    "show_cache": "user_cache",
     "started_by_ggen": "engine",
     "sweep": "records",
     "verify_audit": "records",
 }
 __all__ = [
+    "CacheReport",
     "Decision",
     "Diagnosis",
     "Engine",
@@ -71,11 +76,13 @@ __all__ = [
     "init",
     "list_runs",
     "open",
+    "prune_cache",
     "push_trace",
     "read_run",
     "read_trace",
     "render_reports",
     "show_audit",
+    "show_cache",
     "started_by_ggen",
     "sweep",
     "verify_audit",

@@ -61,6 +61,7 @@ _NOT_LATE = (
     "cleanroom.cli.reference",
     "cleanroom.engine.doctor",
     "cleanroom.engine.shared_services",
+    "cleanroom.engine.user_cache",
     "cleanroom.project.init",
     "cleanroom.pytest_plugin",
     "cleanroom.sandbox",
@@ -70,7 +71,7 @@ _NOT_LATE = (
     "cleanroom.evidence.tracing.testing",
 )
 _COMMANDS = (
-    *("audit", "completion", "config", "doctor", "events", "explain", "image", "init"),
+    *("audit", "cache", "completion", "config", "doctor", "events", "explain", "image", "init"),
     *("plan", "pool", "sweep"),
 )
 
