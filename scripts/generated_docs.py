@@ -202,12 +202,12 @@ def plain(text: str) -> str:
     return "`".join(parts)
 
 
-def faults() -> str:
-    """The table of the tests' own rows. Not carried out here: the tests do that."""
+def of_tests(name: str) -> str:
+    """What a module of the tests' support prints. Nothing is carried out here: tests do that."""
     variables = os.environ | {
         "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests", "scripts"))
     }
-    argv = [sys.executable, "-B", "-m", "support.faults.document"]
+    argv = [sys.executable, "-B", "-m", name]
     return subprocess.run(
         argv, capture_output=True, text=True, check=True, cwd=ROOT, env=variables
     ).stdout
@@ -221,7 +221,8 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/policy.md": policy,
     "docs/codes.md": error_codes,
     "docs/autorun.md": starts,
-    "docs/faults.md": faults,
+    "docs/faults.md": lambda: of_tests("support.faults.document"),
+    "docs/ecosystems.md": lambda: of_tests("support.ecosystems_document"),
 }
 
 

@@ -36,6 +36,7 @@ KINDS = {
     "fastapi-pip": Kind(managers="pip"),
     "fastapi-uv": Kind(managers="uv"),
     "pyproject-only": Kind(managers="pip"),
+    "python-poetry": Kind(managers="pip"),
     "python-tox": Kind(managers="pip"),
     "django": Kind(
         managers="pip",

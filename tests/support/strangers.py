@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cleanroom
+from support import ecosystems_document
 from support.paths import TESTS
 
 PROJECTS = TESTS / "fixtures" / "projects"
@@ -146,6 +147,10 @@ class Stranger:
             assert ran.network == []
         assert [ran.fetched for ran in runs[1:]] == [{}, {}], "the store has all of it"
         assert self.files(made) == before
+        for manager in {one["manager"] for one in runs[0].sets}:
+            who = "root" if os.geteuid() == 0 else "ordinary user"
+            fetched = ["fetched"] if runs[0].fetched.get(manager) else []
+            ecosystems_document.record(manager, "found", *fetched, "offline", who)
         return runs
 
     def run(self, *words: str) -> Ran:
