@@ -29,6 +29,7 @@ KNOWN = {
     "pip": _Known("pip:Pip", ("*.txt", "pylock.toml", "poetry.lock", "pyproject.toml", "setup.py")),
     "npm": _Known("npm:Npm", ("package-lock.json", "npm-shrinkwrap.json")),
     "pnpm": _Known("pnpm:Pnpm", ("pnpm-lock.yaml",)),
+    "yarn": _Known("yarn:Yarn", ("yarn.lock",)),
     "cargo": _Known("cargo:Cargo", ("Cargo.lock",)),
     "go": _Known("golang:Go", ("go.mod", "go.work")),
 }

@@ -20,8 +20,11 @@ SETTINGS = ".npmrc"
 MANIFEST = "package.json"
 _NAME = re.compile(r"(@[\w.~-]+/)?[\w.~-]+", re.ASCII)
 _VERSION = re.compile(r"[\w.+-]{1,256}", re.ASCII)
-_MANAGER = re.compile(r"(pnpm|yarn)@(\d+\.\d+\.\d+[\w.-]*)(?:\+(sha\d+)\.([0-9a-f]+))?", re.ASCII)
+_MANAGER = re.compile(
+    r"(pnpm|yarn)@(\d+\.\d+\.\d+[\w.-]*)(?:\+(sha(?:1|224|256|384|512))\.([0-9a-f]+))?", re.ASCII
+)
 _ERROR = re.compile(r"\bERR_|\bError\b|\berror\b|ERROR")
+COREPACK_VARIABLES = {"COREPACK_ENABLE_DOWNLOAD_PROMPT": "0", "COREPACK_ENABLE_STRICT": "0"}
 # Files below the caller's home in which pnpm keeps registries and tokens beside npm's.
 _FURTHER = (".config/pnpm/rc", ".config/pnpm/auth.ini")
 
@@ -35,9 +38,9 @@ class NodeManager(Manager):
         further = (settings.text(path) for path in _FURTHER)
         self.callers = Npmrc(*further, read_text(Path(own)), variables=settings.variables)
 
-    def address(self, project: Npmrc, name: str, address: str) -> str:
+    def address(self, project: Npmrc | None, name: str, address: str) -> str:
         """Where npm would get a file: an address of npm's own registry leads to the caller's."""
-        registry = project.registry(name)
+        registry = project.registry(name) if project is not None else REGISTRY
         if registry == REGISTRY:
             registry = self.callers.registry(name)
         if address.startswith(f"{REGISTRY}/"):
@@ -87,6 +90,14 @@ def tool_version(manifest: bytes | None) -> ToolVersion | None:
         return None
     digest = f"{found[3]}:{found[4]}" if found[3] else ""
     return ToolVersion(found[1], found[2], digest)
+
+
+def manifest_text(tool: ToolVersion | None, name: str) -> dict[str, object]:
+    """What of a package.json says which version of the manager `name` is wanted."""
+    if tool is None or tool.name != name:
+        return {}
+    digest = f"+{tool.digest.replace(':', '.')}" if tool.digest else ""
+    return {"packageManager": f"{tool.name}@{tool.version}{digest}"}
 
 
 def corepack_document(one: Artifact) -> bytes:

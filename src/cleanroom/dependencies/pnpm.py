@@ -28,6 +28,7 @@ from cleanroom.dependencies.model import (
     Stored,
 )
 from cleanroom.dependencies.node_packages import (
+    COREPACK_VARIABLES,
     MANIFEST,
     SETTINGS,
     NodeManager,
@@ -36,6 +37,7 @@ from cleanroom.dependencies.node_packages import (
     default_address,
     fits_platform,
     is_package,
+    manifest_text,
     program_state,
     project_settings,
     purl,
@@ -65,7 +67,6 @@ _SETTINGS = {
     "trust_lockfile": "true",
     "update_notifier": "false",
 }
-_COREPACK = {"COREPACK_ENABLE_DOWNLOAD_PROMPT": "0", "COREPACK_ENABLE_STRICT": "0"}
 
 
 class Pnpm(NodeManager):
@@ -185,7 +186,11 @@ class Pnpm(NodeManager):
         folders: tuple[str, ...] = ()
         if os.path.isdir(f"{view}/{COREPACK}"):  # noqa: PTH112
             folders = (f"{view}/{COREPACK}",)
-            variables |= {**_COREPACK, "COREPACK_HOME": folders[0], "COREPACK_ENABLE_NETWORK": "0"}
+            variables |= {
+                **COREPACK_VARIABLES,
+                "COREPACK_HOME": folders[0],
+                "COREPACK_ENABLE_NETWORK": "0",
+            }
         return Access(variables, folders, (Overlay(f"{view}/{STORE}", SHOWN_STORE),))
 
 
@@ -202,7 +207,7 @@ def _preparing() -> dict[str, str]:
     }
     return {
         **_variables(settings, ("npm_config", "pnpm_config")),
-        **_COREPACK,
+        **COREPACK_VARIABLES,
         "COREPACK_HOME": f"{WORK}/{COREPACK}",
         "COREPACK_NPM_REGISTRY": SERVED,
         # The file has the digest that the project names, or that was pinned.
@@ -257,10 +262,7 @@ def offered(found: Found, files: Sequence[Stored], served: str) -> tuple[bytes, 
         "name": "fetched",
         "dependencies": {name: entry["specifier"] for name, entry in named.items()},
     }
-    tool = _tool(found)
-    if tool is not None:
-        digest = f"+{tool.digest.replace(':', '.')}" if tool.digest else ""
-        manifest["packageManager"] = f"{tool.name}@{tool.version}{digest}"
+    manifest |= manifest_text(_tool(found), "pnpm")
     # JSON is YAML.
     return msgspec.json.encode(lock), msgspec.json.encode(manifest)
 
@@ -270,11 +272,7 @@ def offered(found: Found, files: Sequence[Stored], served: str) -> tuple[bytes, 
 
 def _used(manifest: bytes | None, workspace: bytes | None) -> bytes:
     """What of the project's other files matters, as a package.json."""
-    used: dict[str, object] = {}
-    tool = tool_version(manifest)
-    if tool is not None and tool.name == "pnpm":
-        digest = f"+{tool.digest.replace(':', '.')}" if tool.digest else ""
-        used["packageManager"] = f"pnpm@{tool.version}{digest}"
+    used = manifest_text(tool_version(manifest), "pnpm")
     if any(_ALL_PLATFORMS in (text or b"") for text in (manifest, workspace)):
         used[_ALL_PLATFORMS.decode()] = True
     return msgspec.json.encode(used)

@@ -1,0 +1,101 @@
+"""Projects of strangers that use yarn: their phases pass without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.node_projects import MARKS, SOURCES, installed, lifecycle, passes_twice, write
+
+pytestmark = MARKS
+
+MANIFEST: dict[str, Any] = {
+    "name": "p",
+    "version": "1.0.0",
+    "type": "module",
+    "scripts": {"build": "tsc -p .", "test": "node --test test/id.test.js"},
+    "dependencies": {"nanoid": "^5"},
+    "devDependencies": {"typescript": "~5.9.3", "esbuild": "~0.25.0"},
+}
+MAKE = lifecycle("yarn install --immutable", "yarn build", "yarn test")
+IGNORED = "node_modules\ndist\n.yarn/*\n!.yarn/releases\n.pnp.*\n"
+
+
+def locked(root: Path, yarn: Path) -> None:
+    """The lock as yarn writes it for a project of these files."""
+    (root / "yarn.lock").touch()
+    variables = {**os.environ, "YARN_ENABLE_TELEMETRY": "0", "YARN_IGNORE_PATH": "1"}
+    # Its own default is another name of npm's.
+    variables["YARN_NPM_REGISTRY_SERVER"] = "https://registry.npmjs.org"
+    variables["YARN_ENABLE_GLOBAL_CACHE"] = "1"
+    command = ["node", str(yarn), "install", "--mode=update-lockfile"]
+    subprocess.run(command, cwd=root, env=variables, check=True, timeout=300)
+    (root / ".yarn/install-state.gz").unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(shutil.which("corepack") is None, reason="corepack is not installed")
+@pytest.mark.parametrize("linker", ["node-modules", "pnp"])
+def test_a_package_passes_with_the_version_that_it_names(tmp_path: Path, linker: str):
+    """corepack finds it in the store; with the patch that yarn brings for typescript."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    command = ["corepack", "enable", "--install-directory", str(programs), "yarn"]
+    subprocess.run(command, check=True, timeout=60)
+    tools = installed(tmp_path / "tools", "@yarnpkg/cli-dist@4.17.1")
+    root = write(
+        tmp_path / "project",
+        {
+            **SOURCES,
+            "package.json": json.dumps({**MANIFEST, "packageManager": "yarn@4.17.1"}),
+            ".yarnrc.yml": f"nodeLinker: {linker}\n",
+            ".gitignore": IGNORED,
+            "make.toml": MAKE,
+        },
+    )
+    locked(root, tools / "yarn")
+    passes_twice(root, tmp_path / "cache", programs)
+
+
+def test_a_workspace_passes_with_the_yarn_in_its_repository(tmp_path: Path):
+    """yarn 3 in `.yarn/releases` runs in the phases; the fetch has it from the registry."""
+    tools = installed(tmp_path / "tools", "@yarnpkg/cli-dist@3", "yarn@npm:yarn@1")
+    package = tmp_path / "tools/node_modules/@yarnpkg/cli-dist"
+    version = json.loads((package / "package.json").read_text())["version"]
+    release = f".yarn/releases/yarn-{version}.cjs"
+    library = {"name": "@p/lib", "version": "1.0.0", "dependencies": {"ms": "^2"}}
+    app = {"name": "app", "dependencies": {"@p/lib": "workspace:*"}}
+    root = write(
+        tmp_path / "project",
+        {
+            "package.json": json.dumps(
+                {"name": "p", "private": True, "workspaces": ["packages/*"]}
+            ),
+            ".yarnrc.yml": f"nodeLinker: node-modules\nyarnPath: {release}\n",
+            ".gitignore": IGNORED,
+            "packages/lib/package.json": json.dumps(library),
+            "packages/lib/index.js": "module.exports = require('ms');\n",
+            "packages/app/package.json": json.dumps(app),
+            "packages/app/app.js": "if (require('@p/lib')('1s') !== 1000) process.exit(1);\n",
+            "make.toml": lifecycle(
+                "yarn --version && yarn install --immutable",
+                "true",
+                "yarn workspace app node app.js",
+            ),
+        },
+    )
+    (root / release).parent.mkdir(parents=True)
+    shutil.copyfile(package / "bin/yarn.js", root / release)
+    locked(root, package / "bin/yarn.js")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "yarn").symlink_to(tmp_path / "tools/node_modules/yarn/bin/yarn.js")
+    assert tools.is_dir()
+    said = passes_twice(root, tmp_path / "cache", programs)
+    assert re.search(rf"init \| {re.escape(version)}", said)
