@@ -99,3 +99,23 @@ def test_a_workspace_passes_with_the_yarn_in_its_repository(tmp_path: Path):
     assert tools.is_dir()
     said = passes_twice(root, tmp_path / "cache", programs)
     assert re.search(rf"init \| {re.escape(version)}", said)
+
+
+def test_a_package_of_yarn_1_passes(tmp_path: Path):
+    """From a folder of packages, as they came from the registry."""
+    programs = installed(tmp_path / "tools", "yarn@1")
+    root = write(
+        tmp_path / "project",
+        {
+            **SOURCES,
+            "package.json": json.dumps(MANIFEST),
+            "make.toml": lifecycle(
+                "yarn install --frozen-lockfile", "yarn build", "yarn install && yarn test"
+            ),
+        },
+    )
+    words = ["install", "--ignore-scripts", "--registry", "https://registry.npmjs.org"]
+    command = [str(programs / "yarn"), *words, "--cache-folder", str(tmp_path / "own")]
+    subprocess.run(command, cwd=root, check=True, timeout=300)
+    shutil.rmtree(root / "node_modules")
+    passes_twice(root, tmp_path / "cache", programs)

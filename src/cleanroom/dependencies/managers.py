@@ -30,6 +30,7 @@ KNOWN = {
     "npm": _Known("npm:Npm", ("package-lock.json", "npm-shrinkwrap.json")),
     "pnpm": _Known("pnpm:Pnpm", ("pnpm-lock.yaml",)),
     "yarn": _Known("yarn:Yarn", ("yarn.lock",)),
+    "yarn-classic": _Known("yarn_classic:YarnClassic", ("yarn.lock",)),
     "cargo": _Known("cargo:Cargo", ("Cargo.lock",)),
     "go": _Known("golang:Go", ("go.mod", "go.work")),
 }
