@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.digests import from_integrity
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import Access, Artifact, Complete, Found, Lock, Problem
@@ -21,7 +22,6 @@ from cleanroom.dependencies.node_packages import (
     SETTINGS,
     NodeManager,
     is_package,
-    is_web_address,
     project_settings,
     purl,
     tarball_name,
