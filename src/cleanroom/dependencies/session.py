@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cleanroom.dependencies.discovery import ProjectFolder
-from cleanroom.dependencies.model import Access, Artifact, Complete, Found, Lock, Stored
+from cleanroom.dependencies.model import Access, Artifact, Complete, Found, Lock, Problem, Stored
 from cleanroom.dependencies.settings import Settings
 
 # The folder that a tool starts in, as it sees it.
@@ -78,6 +78,9 @@ class Session(Protocol):
         Raises:
             DependencyError: the program is not there.
         """
+
+    def note(self, problem: Problem) -> None:
+        """Name an entry that turned out to be none that can be fetched, beside those of `read`."""
 
     def file(self, stored: Stored) -> Path:
         """The store's file, which nothing may change."""

@@ -15,7 +15,7 @@ import msgspec
 
 from cleanroom.core.beneath import Folder
 from cleanroom.dependencies.addresses import is_web_address
-from cleanroom.dependencies.model import Artifact, Stored
+from cleanroom.dependencies.model import Artifact, Problem, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
 from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of
 from cleanroom.dependencies.store import Rejected, Store
@@ -68,6 +68,7 @@ class FetchSession:
         self._progress = progress
         self._policy = policy
         self._folders = ExitStack()
+        self.problems: list[Problem] = []
 
     async def __aenter__(self) -> FetchSession:
         return self
@@ -80,6 +81,10 @@ class FetchSession:
     ) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._folders.close)
+
+    def note(self, problem: Problem) -> None:
+        """Name an entry that turned out to be none that can be fetched."""
+        self.problems.append(problem)
 
     def file(self, stored: Stored) -> Path:
         """The store's file."""

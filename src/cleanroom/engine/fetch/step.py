@@ -160,13 +160,14 @@ class FetchStep:
                     files = await session.download(artifacts)
             finally:
                 pump.end()
+            problems = (*lock.problems, *session.problems)
             fetched = Fetched(
                 manager=one.manager.name,
                 folder=one.found.folder,
                 name=one.found.name,
                 files=files,
                 unpinned=lock.unpinned,
-                problems=lock.problems,
+                problems=problems,
                 fetched_unix=int(time.time()),
             )
             self.added = True
@@ -174,7 +175,7 @@ class FetchStep:
             span.attributes["files"] = len(files)
             span.attributes["fetched"] = progress.fetched
             span.attributes["bytes"] = progress.bytes
-            for problem in lock.problems:
+            for problem in problems:
                 hint = f"; {problem.hint}" if problem.hint else ""
                 text = f"{one.found.name}: {problem.entry}: {problem.why}{hint}"
                 self._note(text, "CR-FETCH-008")
