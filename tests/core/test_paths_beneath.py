@@ -86,6 +86,7 @@ ALLOWED = {
     "dependencies/cargo.py": "a view in the making, below the user's private cache",
     "dependencies/crates.py": "a view in the making: names are checked before",
     "dependencies/golang.py": "a view in the making, below the user's private cache",
+    "dependencies/maven.py": "a view in the making, below the user's private cache",
     "dependencies/npm.py": "a view in the making, below the user's private cache",
     "engine/phases/go_standard_library.py": PRIVATE,
     "dependencies/store.py": PRIVATE,

@@ -213,8 +213,8 @@ def test_what_the_fetch_step_brings_is_no_hint_of_the_plan(tmp_path: Path):
 
 def test_the_plan_has_the_hint_before_the_run(tmp_path: Path):
     """The hint stands with its phase, in the folder that the phase runs in."""
-    make = "[lifecycle.check]\ncommand = 'mvn -B test'"
-    laid_out(tmp_path, {"pom.xml": POM, "make.toml": make})
+    make = "[lifecycle.check]\ncommand = 'gradle test'"
+    laid_out(tmp_path, {"build.gradle": GRADLE, "make.toml": make})
     (phase,) = load(tmp_path, ("check",), caller={}, floor=NO_FLOOR).phases
     assert phase.dependencies.startswith("phase check has no network")
 

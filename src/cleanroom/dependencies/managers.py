@@ -33,6 +33,7 @@ KNOWN = {
     "yarn-classic": _Known("yarn_classic:YarnClassic", ("yarn.lock",)),
     "cargo": _Known("cargo:Cargo", ("Cargo.lock",)),
     "go": _Known("golang:Go", ("go.mod", "go.work")),
+    "maven": _Known("maven:Maven", ("pom.xml",)),
 }
 
 
