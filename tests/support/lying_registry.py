@@ -18,6 +18,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
@@ -55,14 +56,15 @@ def make_certificates(folder: Path) -> Path:
     return folder / "certificate.pem"
 
 
-def main() -> int:
+def main(serve: Callable[[dict[str, Answer], Path], None] | None = None) -> int:
+    """The command's exit status; `serve` answers in the other namespace, which it makes."""
     answers, folder, *command = sys.argv[1:]
     syscalls.unshare(constants.CLONE_NEWNET | constants.CLONE_NEWNS)
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     server = os.fork()
     if server == 0:
         syscalls.set_parent_death_signal(signal.SIGKILL)
-        _serve(json.loads(Path(answers).read_text()), Path(folder))
+        (serve or _serve)(json.loads(Path(answers).read_text()), Path(folder))
     hosts = Path(folder, "hosts")
     hosts.write_text(
         "127.0.0.1 localhost\n" + "".join(f"{to} {name}\n" for name, to in NAMES.items())

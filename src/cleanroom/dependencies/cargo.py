@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import anyio.to_thread
 import msgspec
 
+from cleanroom.dependencies import cargo_git
 from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.cargo_config import (
     CRATES_IO,
@@ -29,8 +31,10 @@ from cleanroom.dependencies.cargo_config import (
     sources,
     vendored,
 )
+from cleanroom.dependencies.cargo_git import GitCrate
 from cleanroom.dependencies.crates import Unsafe, unpack
 from cleanroom.dependencies.discovery import ProjectFolder
+from cleanroom.dependencies.git_sources import source_of, with_submodules
 from cleanroom.dependencies.model import (
     Access,
     Artifact,
@@ -70,6 +74,14 @@ class Crate(NamedTuple):
         return f"{self.name}-{self.version}"
 
 
+class CargoLock(NamedTuple):
+    """What a lock names, each once."""
+
+    crates: list[Crate]
+    problems: list[Problem]
+    git: list[GitCrate]
+
+
 class Cargo(Manager):
     """Cargo, crates.io and other registries."""
 
@@ -103,10 +115,13 @@ class Cargo(Manager):
         Raises:
             ProjectError: it is no lock of cargo's.
         """
-        crates, problems = read_lock(found.name, found.files[found.name])
+        crates, problems, git = read_lock(found.name, found.files[found.name])
         known = [one for one in crates if self._index(one.origin) == CRATES_IO]
         return Lock(
-            artifacts=tuple(_artifact(one, DOWNLOAD) for one in known),
+            artifacts=(
+                *(_artifact(one, DOWNLOAD) for one in known),
+                *cargo_git.artifacts(git),
+            ),
             unresolved=tuple(one.folder for one in crates if one not in known),
             problems=tuple(problems),
         )
@@ -117,10 +132,11 @@ class Cargo(Manager):
         Raises:
             DependencyUnavailable: a registry does not say it.
         """
-        crates, _ = read_lock(found.name, found.files[found.name])
+        crates, _, git = read_lock(found.name, found.files[found.name])
         origins = sorted({one.origin for one in crates})
         templates = {one: await self._template(session, self._index(one)) for one in origins}
-        return tuple(_artifact(one, templates[one.origin]) for one in crates)
+        repositories = await with_submodules(session, cargo_git.artifacts(git))
+        return (*(_artifact(one, templates[one.origin]) for one in crates), *repositories)
 
     def _index(self, origin: str) -> str:
         """Where packages come from: the caller may have a mirror of crates.io."""
@@ -179,12 +195,28 @@ class Cargo(Manager):
         registries = {one.name: one.index_url for one in self._own.registries}
         (view / HOME).mkdir()
         config = offline_config(shown, registries, _replaced_by(sets))
+        git = cargo_git.folders(
+            crate for one in sets for crate in read_lock(one.found.name, _content(one)).git
+        )
+        config += cargo_git.config(
+            {key: (one.crates[0], f"{place}/{VENDOR}/{one.folder}") for key, one in git.items()}
+        )
         (view / HOME / "config.toml").write_bytes(config)
         work = [
             (crate, session.file(stored), view / folders[crate.origin] / crate.folder)
             for crate, stored in unpackings.items()
         ]
         await anyio.to_thread.run_sync(_unpack_all, work)
+        packs = {
+            one.artifact.digest.partition(":")[2]: session.file(one)
+            for _, fetched in sets
+            for one in fetched.files
+            if source_of(one.artifact)
+        }
+        for source in git.values():
+            if source.commit.commit in packs:
+                lay_out = partial(cargo_git.lay_out, source, packs, view / VENDOR / source.folder)
+                await anyio.to_thread.run_sync(lay_out)
 
     def access(self, view: str) -> Access:
         """cargo locks and writes its home, so phases have that copy-on-write."""
@@ -199,8 +231,8 @@ class Cargo(Manager):
 # --- the lock
 
 
-def read_lock(path: str, content: bytes) -> tuple[list[Crate], list[Problem]]:
-    """The packages of registries, each once, and those that cannot be fetched.
+def read_lock(path: str, content: bytes) -> CargoLock:
+    """The packages of registries and of repositories, and those that cannot be fetched.
 
     Raises:
         ProjectError: it is no lock of cargo's.
@@ -214,21 +246,16 @@ def read_lock(path: str, content: bytes) -> tuple[list[Crate], list[Problem]]:
         raise _unreadable(path, "its packages are none")
     metadata = document.get("metadata")
     old = metadata if isinstance(metadata, dict) else {}
-    crates: dict[Crate, None] = {}
-    problems = []
-    for package in packages:
-        # a member of the workspace, or a path that the project names
-        if "source" not in package:
-            continue
-        found = _crate(package, old)
-        if isinstance(found, Crate):
-            crates[found] = None
-        else:
-            problems.append(found)
-    return list(crates), problems
+    # without a source it is a member of the workspace, or a path that the project names
+    read = [_crate(package, old) for package in packages if "source" in package]
+    return CargoLock(
+        list(dict.fromkeys(one for one in read if isinstance(one, Crate))),
+        [one for one in read if isinstance(one, Problem)],
+        list(dict.fromkeys(one for one in read if isinstance(one, GitCrate))),
+    )
 
 
-def _crate(package: Mapping[str, Any], old: Mapping[str, Any]) -> Crate | Problem:
+def _crate(package: Mapping[str, Any], old: Mapping[str, Any]) -> Crate | GitCrate | Problem:
     name, version, source, checksum = (
         _text(package, key) for key in ("name", "version", "source", "checksum")
     )
@@ -236,9 +263,9 @@ def _crate(package: Mapping[str, Any], old: Mapping[str, Any]) -> Crate | Proble
     if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
         return Problem(entry=entry, why="its name or version is none that cargo has")
     if source.startswith("git+"):
-        return Problem(
+        return cargo_git.read_source(name, version, source) or Problem(
             entry=entry,
-            why="git sources are not fetched yet",
+            why="its repository has no https address, or the lock has no commit",
             hint="`cargo vendor` puts it into the project",
         )
     origin = CRATES_IO if source in CRATES_IO_INDEXES else source
@@ -337,7 +364,7 @@ def _unpackings(sets: Iterable[Complete]) -> dict[Crate, Stored]:
     found: dict[Crate, Stored] = {}
     digests: dict[tuple[str, str], str] = {}
     for one, fetched in sets:
-        crates, _ = read_lock(one.name, one.files[one.name])
+        crates = read_lock(one.name, one.files[one.name]).crates
         stored = {(file.artifact.file, file.artifact.digest): file for file in fetched.files}
         for crate in crates:
             file = stored.get((f"{crate.folder}.crate", f"sha256:{crate.digest}"))
@@ -347,6 +374,10 @@ def _unpackings(sets: Iterable[Complete]) -> dict[Crate, Stored]:
                 raise _refused(crate, "two locks of the project name different archives")
             found[crate] = file
     return found
+
+
+def _content(one: Complete) -> bytes:
+    return one.found.files[one.found.name]
 
 
 def _replaced_by(sets: Iterable[Complete]) -> dict[str, str]:

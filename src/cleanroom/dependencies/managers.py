@@ -6,7 +6,7 @@ A manager's module is loaded when a project has one of its files.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +15,7 @@ from cleanroom.dependencies.settings import Settings
 
 if TYPE_CHECKING:
     from cleanroom.dependencies.session import Manager
+    from cleanroom.dependencies.store import Measure
 
 
 class _Known(NamedTuple):
@@ -56,6 +57,13 @@ class Managers:
             loaded = importlib.import_module(f"cleanroom.dependencies.{module}")
             self._made[name] = getattr(loaded, kind)(self._settings)
         return self._made[name]
+
+
+def measures() -> Mapping[str, Measure]:
+    """How files are measured whose digests are none of hashlib's: algorithm -> function."""
+    from cleanroom.dependencies import git_packs, git_sources, go_hashes
+
+    return {**go_hashes.MEASURES, git_sources.ALGORITHM: git_packs.measure}
 
 
 def _matches(known: _Known, file: str) -> bool:

@@ -45,6 +45,17 @@ def no_address(url: str) -> DependencyRejected:
     )
 
 
+def failed_clone(artifact: Artifact, url: str, output: bytes) -> DependencyUnavailable:
+    """git could not fetch a commit."""
+    lines = output.decode(errors="replace").strip().splitlines()
+    text = "; ".join(line.strip() for line in lines[-2:])[-300:] or "git said nothing"
+    return DependencyUnavailable(
+        "CR-FETCH-003",
+        f"{artifact.name} {artifact.version} from {url}: {text}",
+        hint="see that git is on PATH, and that `git ls-remote` reaches the repository",
+    )
+
+
 def may_not_fetch(manager: str, names: Sequence[str]) -> DependencyUnavailable:
     """Something is missing, and the run is offline."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""

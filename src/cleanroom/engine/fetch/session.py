@@ -15,6 +15,7 @@ import msgspec
 
 from cleanroom.core.beneath import Folder
 from cleanroom.dependencies.addresses import is_web_address
+from cleanroom.dependencies.git_sources import PACK, fetching, source_of
 from cleanroom.dependencies.model import Artifact, Problem, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
 from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of
@@ -28,6 +29,7 @@ from cleanroom.engine.fetch.environment import (
     python_program,
 )
 from cleanroom.engine.fetch.errors import (
+    failed_clone,
     failed_download,
     may_not_fetch,
     no_address,
@@ -110,11 +112,35 @@ class FetchSession:
         found = await anyio.to_thread.run_sync(self._stored_already, tuple(artifacts))
         missing = [one for one in artifacts if one not in found]
         self._progress.expect(len(artifacts), len(missing))
+        for one in [one for one in missing if source_of(one)]:
+            found[one] = await self._clone(one)
+        missing = [one for one in missing if one not in found]
         if missing:
             orders = [self._order(one.url, _limit(one)) for one in missing]
             folder = await self._download(orders, [f"{one.name} {one.version}" for one in missing])
             found |= await anyio.to_thread.run_sync(self._add_all, missing, folder)
         return tuple(found[one] for one in artifacts)
+
+    async def _clone(self, artifact: Artifact) -> Stored:
+        """Have git fetch one commit, verify it, and move it into the store.
+
+        Raises:
+            DependencyError: it cannot be had, or is not the commit that the lock names.
+        """
+        source = source_of(artifact)
+        assert source is not None, "the address of a commit"
+        result = await self.run(fetching(source, self._manager.credentials(source.url)))
+        if result.exit_code:
+            raise failed_clone(artifact, source.url, result.output)
+        host = host_of(source.url)
+        add = partial(self._store.add, artifact, result.folder / PACK, host)
+        try:
+            stored = await anyio.to_thread.run_sync(add)
+        except Rejected as rejected:
+            raise rejected_download(artifact, host, rejected) from rejected
+        self._progress.fetched += 1
+        self._progress.bytes += stored.size
+        return stored
 
     def _stored_already(self, artifacts: Sequence[Artifact]) -> dict[Artifact, Stored]:
         """Those that the store has, or the machine's own caches."""

@@ -15,7 +15,7 @@ import msgspec
 
 from cleanroom.core.files import write_atomic
 from cleanroom.dependencies.eviction import StoreUse, evict
-from cleanroom.dependencies.go_hashes import MEASURES
+from cleanroom.dependencies.managers import measures
 from cleanroom.dependencies.model import (
     NO_ACCESS,
     RECORD,
@@ -54,7 +54,7 @@ async def fetched_dependencies(
         DependencyRejected: a registry gave another file than a lock names.
         ProjectError: a lock file cannot be read.
     """
-    store = await anyio.to_thread.run_sync(Store, cache, MEASURES)
+    store = await anyio.to_thread.run_sync(Store, cache, measures())
     # In no thread: cancelled there, the run would lose what it has to close.
     use = StoreUse(store)
     step = FetchStep(context, observer, store, use, policy)

@@ -1,0 +1,161 @@
+"""Git sources through the real command, from a server of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from support.lying_registry import PORT, make_certificates
+from support.paths import ROOT
+
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="makes network namespaces, as root"
+    ),
+]
+needs_cargo = pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is not installed")
+
+SERVER = f"https://registry.test:{PORT}"
+AUTHOR = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@example.org",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@example.org",
+}
+# A workspace, whose members take versions from its root and lie at different depths.
+CRATES = {
+    "Cargo.toml": '[workspace]\nmembers = ["crates/*", "top"]\nresolver = "2"\n'
+    '[workspace.package]\nversion = "0.3.0"\nedition = "2021"\n'
+    '[workspace.dependencies]\ninner = { path = "crates/inner" }\n',
+    "crates/outer/Cargo.toml": '[package]\nname = "outer"\nversion.workspace = true\n'
+    "edition.workspace = true\n[dependencies]\ninner.workspace = true\n"
+    'top = { path = "../../top" }\n',
+    "crates/outer/src/lib.rs": "pub fn seven() -> u32 { inner::SIX + top::ONE }\n"
+    'pub const TEXT: &str = include_str!("../../../words.txt");\n',
+    "crates/inner/Cargo.toml": '[package]\nname = "inner"\nversion.workspace = true\n'
+    "edition.workspace = true\n",
+    "crates/inner/src/lib.rs": "pub const SIX: u32 = 6;\n",
+    "top/Cargo.toml": '[package]\nname = "top"\nversion = "1.0.0"\nedition = "2021"\n',
+    "top/src/lib.rs": "pub const ONE: u32 = 1;\n",
+    "words.txt": "words",
+}
+
+
+class Said(NamedTuple):
+    code: int
+    text: str
+    requests: list[str]
+
+
+class World:
+    """Repositories, a project, and the command on their network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = folder / "server"
+        self.repositories = folder / "repositories"
+        self.project = folder / "project"
+        for one in (self.server, self.repositories, self.project):
+            one.mkdir()
+        self.certificate = make_certificates(self.server)
+        (self.server / "answers").write_text(json.dumps(str(self.repositories)))
+
+    def repository(self, name: str, files: dict[str, str], *further: str) -> str:
+        """A repository with one commit, which it returns."""
+        work = self.folder / f"work-{name}"
+        write(work, files)
+        for command in (
+            "git init -q -b main",
+            *further,
+            "git add -A",
+            "git commit -q --allow-empty -m one",
+            f"git clone -q --bare . {self.repositories}/{name}.git",
+        ):
+            subprocess.run(command, shell=True, cwd=work, env={**os.environ, **AUTHOR}, check=True)
+        words = ["git", "rev-parse", "HEAD"]
+        return subprocess.run(words, cwd=work, capture_output=True, text=True).stdout.strip()
+
+    def network(self, words: Iterable[str], **more: str) -> Said:
+        """Run a command where the server is."""
+        program = [sys.executable, "-m", "support.git_server", str(self.server / "answers")]
+        done = subprocess.run(
+            [*program, str(self.server), *words],
+            cwd=self.project,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(self.folder),
+                "PYTHONPATH": str(ROOT / "tests"),
+                "CLEANROOM_CACHE": str(self.folder / "cache"),
+                "SSL_CERT_FILE": str(self.certificate),
+                **{name: os.environ[name] for name in KEPT if name in os.environ},
+                **more,
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        log = self.server / "requests"
+        requests = log.read_text().splitlines() if log.exists() else []
+        return Said(done.returncode, done.stdout + done.stderr, requests)
+
+    def engine(self, *words: str, **more: str) -> Said:
+        """The engine's command."""
+        return self.network([sys.executable, "-m", "cleanroom", *words], **more)
+
+
+KEPT = ("CARGO_HOME", "RUSTUP_HOME", "PYENV_ROOT")
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@needs_cargo
+def test_cargo_builds_a_workspace_of_a_repository_without_a_network(world: World):
+    """Members take what they inherit from its root, and files beside them; then offline."""
+    commit = world.repository("crates", CRATES)
+    rust = {name: os.environ.get(name, str(Path.home() / f".{name[:-5].lower()}")) for name in KEPT}
+    write(
+        world.project,
+        {
+            "Cargo.toml": '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n'
+            f'[dependencies]\nouter = {{ git = "{SERVER}/crates.git", branch = "main" }}\n',
+            "src/main.rs": 'fn main() { println!("{} {}", outer::seven(), outer::TEXT); }\n',
+            "make.toml": '[project]\nname = "p"\n'
+            '[lifecycle.init]\ncommand = "cargo fetch --locked"\n'
+            '[lifecycle.test]\ncommand = "cargo run -q --locked > said.txt"\n',
+        },
+    )
+    locking = world.network(
+        ["cargo", "generate-lockfile"],
+        CARGO_HTTP_CAINFO=str(world.certificate),
+        **{**rust, "CARGO_HOME": str(world.folder / "cargo")},
+    )
+    assert locking.code == 0, locking.text
+    lock = (world.project / "Cargo.lock").read_bytes()
+    assert commit.encode() in lock
+    for further in ((), ("--offline",)):
+        said = world.engine("pipeline", "init", "test", *further, **rust)
+        assert said.code == 0, said.text
+        assert (world.project / "said.txt").read_text() == "7 words\n"
+    assert (world.project / "Cargo.lock").read_bytes() == lock
