@@ -193,6 +193,13 @@ def test_core_extensions_are_named_by_checked_words():
     assert core_extensions(text.encode()) == ["g:a:1"]
 
 
+def test_a_wrapper_is_named():
+    """It would download a Maven in the phase."""
+    wrapper = {".mvn/wrapper/maven-wrapper.properties": "distributionUrl=https://x"}
+    (problem,) = manager().read(found("<project/>", **wrapper)).problems
+    assert "mvnw" in problem.entry
+
+
 # --- settings
 
 

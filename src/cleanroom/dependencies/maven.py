@@ -25,6 +25,7 @@ from cleanroom.dependencies.maven_pom import (
     EXTENSIONS,
     OPTIONS,
     POM,
+    WRAPPER,
     build_files,
     core_extensions,
     dependencies,
@@ -107,7 +108,9 @@ class Maven(Manager):
                 folder.inside(POM), self._build(folder, above)
             ):
                 return None
-        return Found(self.name, folder.path, {**files, **folder.files((EXTENSIONS, OPTIONS))})
+        return Found(
+            self.name, folder.path, {**files, **folder.files((EXTENSIONS, OPTIONS, WRAPPER))}
+        )
 
     def _build(self, folder: ProjectFolder, name: str) -> dict[str, bytes]:
         path = folder.inside(name)
@@ -144,6 +147,12 @@ class Maven(Manager):
             yield Problem(entry="your own settings.xml", why=why)
         for name in self._own.encrypted():
             yield Problem(entry=f"server {name}", why="only Maven can read its password")
+        if _beside(found, WRAPPER):
+            yield Problem(
+                entry="the Maven that ./mvnw downloads",
+                why="distributions of Maven are not fetched yet",
+                hint="phases that call mvn instead of ./mvnw have yours",
+            )
         if EXTENSIONS in {os.path.relpath(path, found.folder or ".") for path in found.files}:
             _core_extensions(found)
 
@@ -276,7 +285,7 @@ def _poms(found: Found) -> list[Node]:
     """
     nodes = []
     for path, content in found.files.items():
-        if path.endswith((EXTENSIONS, OPTIONS)):
+        if path.endswith((EXTENSIONS, OPTIONS, WRAPPER)):
             continue
         try:
             nodes.append(read_pom(content))

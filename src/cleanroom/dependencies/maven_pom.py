@@ -12,6 +12,7 @@ from cleanroom.dependencies.maven_xml import Node, NotXml, read_xml
 
 POM = "pom.xml"
 EXTENSIONS, OPTIONS = ".mvn/extensions.xml", ".mvn/maven.config"
+WRAPPER = ".mvn/wrapper/maven-wrapper.properties"
 MODULES_MAX = 1000
 # Properties that people give on the command line to name versions (Maven's "CI friendly versions").
 _VERSION_OPTION = re.compile(r"-D(?:revision|changelist|sha1)=[A-Za-z0-9._+-]{0,100}")
