@@ -368,6 +368,14 @@ async def test_what_maven_could_not_do_is_named(tmp_path: Path):
     assert entries == ["g:x", "repository http://x.example", "g:a 1-SNAPSHOT"]
 
 
+async def test_a_repository_that_nothing_needs_is_not_named(tmp_path: Path):
+    """Descriptions of dependencies name many."""
+    (tmp_path / "answer").write_text("refused\thttp://x.example\n")
+    session = FakeSession(tmp_path)
+    await resolved(session)
+    assert session.problems == []
+
+
 async def test_maven_that_fails_says_why(tmp_path: Path):
     """CR-FETCH-009."""
     with pytest.raises(DependencyUnavailable, match="no parent") as failed:

@@ -342,11 +342,15 @@ def _listed(folder: Path, sources: Mapping[str, str]) -> list[Inside]:
 
 
 def _answered(answer: Iterable[Sequence[str]]) -> Iterable[Problem]:
-    """What Maven could not resolve, or was kept from."""
+    """What Maven could not resolve, and the repositories that might have had it.
+
+    Descriptions of dependencies name many that nobody needs.
+    """
+    missing = [words for words in answer if words[0] == "missing" and len(words) == 3]
+    for words in missing:
+        yield Problem(entry=words[1][:200], why=f"Maven cannot resolve it: {words[2][:300]}")
     for words in answer:
-        if words[0] == "missing" and len(words) == 3:
-            yield Problem(entry=words[1][:200], why=f"Maven cannot resolve it: {words[2][:300]}")
-        if words[0] == "refused" and len(words) == 2:
+        if missing and words[0] == "refused" and len(words) == 2:
             why = "neither the projects nor your settings.xml name this repository"
             yield Problem(entry=f"repository {words[1]}"[:200], why=why)
 
