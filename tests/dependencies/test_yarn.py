@@ -190,6 +190,19 @@ def test_a_project_with_its_packages_checked_in_needs_no_fetch(tmp_path: Path, c
     assert (one is None) == complete
 
 
+def test_yarn_itself_is_fetched_where_only_the_packages_are_checked_in(tmp_path: Path):
+    """corepack looks for the version that package.json names."""
+    entry = {"version": "1.0.0", "resolution": "b@npm:1.0.0", "checksum": CHECKSUM}
+    (tmp_path / "yarn.lock").write_bytes(lock_of(b=entry))
+    (tmp_path / "package.json").write_text('{"packageManager": "yarn@4.1.0"}')
+    (tmp_path / ".yarn/cache").mkdir(parents=True)
+    (tmp_path / ".yarn/cache/b-npm-1.0.0-0123456789-0123456789.zip").touch()
+    with discovery.opened(tmp_path) as root:
+        one = MANAGER.find(next(discovery.folders(root)))
+    assert one is not None
+    assert "@yarnpkg/cli-dist" in {artifact.name for artifact in MANAGER.read(one).artifacts}
+
+
 class FilesOnly:
     """A session that has files and does nothing."""
 

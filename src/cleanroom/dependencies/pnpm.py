@@ -158,7 +158,11 @@ class Pnpm(NodeManager):
                     files[about] = corepack_document(one.artifact)
                     served[f"/pnpm/{one.artifact.version}"] = Path(WORK, about)
                     served[f"/pnpm/-/{one.artifact.file}"] = session.file(one)
-        commands = [f"(cd {number} && pnpm fetch)" for number in range(len(sets))]
+        commands = [
+            # pnpm makes none where there is nothing to put into it.
+            f"mkdir -p {STORE}",
+            *(f"(cd {number} && pnpm fetch)" for number in range(len(sets))),
+        ]
         result = await session.run(
             ToolRun(
                 ["sh", "-ec", " && ".join(commands)],

@@ -113,7 +113,7 @@ class Yarn(NodeManager):
     def find(self, folder: ProjectFolder) -> Found | None:
         """The lock of this folder, and what of the project's settings matters to it.
 
-        None where the project has its packages checked in.
+        None where the project has its packages checked in, and yarn.
         """
         lock = folder.read(LOCK) if LOCK in folder.names else None
         if lock is None or METADATA.encode() not in lock:
@@ -123,6 +123,9 @@ class Yarn(NodeManager):
         used = manifest_text(tool_version(folder.read(MANIFEST)), "yarn")
         files[folder.inside(MANIFEST)] = msgspec.json.encode(used)
         found = Found(self.name, folder.path, files)
+        if used and not _settings(found).release():
+            # corepack looks for yarn itself, which no project checks in but as a release.
+            return found
         have = folder.names_in(CHECKED_IN)
         return None if have and _has_all(have, found) else found
 
@@ -218,7 +221,8 @@ class Yarn(NodeManager):
         files: dict[str, bytes] = {}
         served: dict[str, Path] = {}
         variables = dict(_PREPARING)
-        commands = []
+        # yarn makes none where there is nothing to put into it.
+        commands = [f"mkdir -p {GLOBAL}"]
         for number, (found, stored) in enumerate(sets):
             lock, manifest = offered(found)
             files |= {f"{number}/{LOCK}": lock, f"{number}/{MANIFEST}": manifest}
