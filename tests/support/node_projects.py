@@ -55,7 +55,11 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 def passes_twice(root: Path, cache: Path, programs: Path | None = None, home: str = "") -> str:
     """From an empty store, and offline; its files stay as they were. Returns what was said."""
-    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    before = {
+        path: path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and "node_modules" not in path.parts
+    }
     path = os.environ["PATH"] if programs is None else f"{programs}:{os.environ['PATH']}"
     variables = {**os.environ, "PATH": path, "CLEANROOM_CACHE": str(cache)}
     if home:

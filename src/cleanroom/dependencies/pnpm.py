@@ -185,7 +185,8 @@ class Pnpm(NodeManager):
     def access(self, view: str) -> Access:
         """pnpm writes to its store, so phases have it copy-on-write."""
         settings = {**_SETTINGS, "store_dir": SHOWN_STORE, "offline": "true"}
-        settings["confirm_modules_purge"] = "false"
+        # What the caller's own pnpm installed names another store: pnpm 10 asks unless in CI.
+        settings |= {"ci": "true", "confirm_modules_purge": "false"}
         variables = _variables(settings, _prefixes(Path(view) / STORE))
         folders: tuple[str, ...] = ()
         if os.path.isdir(f"{view}/{COREPACK}"):  # noqa: PTH112
