@@ -92,10 +92,10 @@ def test_files_that_a_file_names_are_read_beside_it():
 
 def test_addresses_and_missing_files_are_named_without_credentials():
     """Nothing is skipped silently."""
-    text = "a @ git+https://user:secret@h.example/a\n-e git+ssh://h.example/b\n-r gone.txt\n-e .\n"
+    text = "a @ https://user:secret@h.example/a\n-e git+ssh://h.example/b\n-r gone.txt\n-e .\n"
     lock = MANAGER.read(found(requirements_txt=text))
     assert [one.entry for one in lock.problems] == [
-        "a @ git+https://h.example/a",
+        "a @ https://h.example/a",
         "git+ssh://h.example/b",
         "gone.txt",
     ]

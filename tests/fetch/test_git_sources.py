@@ -79,9 +79,10 @@ class World:
         write(work, files)
         for command in (
             "git init -q -b main",
-            *further,
             "git add -A",
+            *further,
             "git commit -q --allow-empty -m one",
+            "git commit -q --allow-empty -m two",
             f"git clone -q --bare . {self.repositories}/{name}.git",
         ):
             subprocess.run(command, shell=True, cwd=work, env={**os.environ, **AUTHOR}, check=True)
@@ -96,7 +97,8 @@ class World:
             cwd=self.project,
             env={
                 "PATH": os.environ["PATH"],
-                "HOME": str(self.folder),
+                "HOME": os.environ["HOME"],
+                "NETRC": str(self.folder / ".netrc"),
                 "PYTHONPATH": str(ROOT / "tests"),
                 "CLEANROOM_CACHE": str(self.folder / "cache"),
                 "SSL_CERT_FILE": str(self.certificate),
@@ -159,3 +161,124 @@ def test_cargo_builds_a_workspace_of_a_repository_without_a_network(world: World
         assert said.code == 0, said.text
         assert (world.project / "said.txt").read_text() == "7 words\n"
     assert (world.project / "Cargo.lock").read_bytes() == lock
+
+
+# No index answers on this network: what builds the package lies in the package itself.
+BACKEND = """
+import base64, hashlib, zipfile
+
+def _wheel(folder):
+    text = open("{name}.py").read()
+    files = {{
+        "{name}.py": text,
+        "{name}-1.dist-info/METADATA": "Metadata-Version: 2.1\\nName: {name}\\nVersion: 1\\n",
+        "{name}-1.dist-info/WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\n"
+        "Root-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }}
+    record = "{name}-1.dist-info/RECORD"
+    with zipfile.ZipFile(f"{{folder}}/{name}-1-py3-none-any.whl", "w") as archive:
+        lines = []
+        for path, content in files.items():
+            archive.writestr(path, content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content.encode()).digest())
+            lines.append(f"{{path}},sha256={{digest.decode().rstrip('=')}},{{len(content)}}")
+        archive.writestr(record, "\\n".join([*lines, record + ",,"]) + "\\n")
+    return "{name}-1-py3-none-any.whl"
+
+def build_wheel(folder, *arguments):
+    return _wheel(folder)
+"""
+
+
+def package(name: str, **more: str) -> dict[str, str]:
+    return {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "own"\n'
+        'backend-path = ["."]\n'
+        f'[project]\nname = "{name}"\nversion = "1"\n',
+        "own.py": BACKEND.format(name=name),
+        f"{name}.py": "SEVEN = 7\n",
+        **more,
+    }
+
+
+MAKE = """
+[project]
+name = "p"
+[lifecycle.init]
+command = "python3 -m venv .venv && .venv/bin/pip install -q {words}"
+[lifecycle.test]
+command = ".venv/bin/python -c 'import seven; print(seven.SEVEN)' > said.txt"
+"""
+
+
+@pytest.mark.parametrize("reference", ["commit", "main", "v1", ""])
+def test_pip_installs_from_a_repository_without_a_network(world: World, reference: str):
+    """By a commit, a branch, a tag or nothing; with a submodule; then offline."""
+    inner = world.repository("inner", {"words.txt": "words"})
+    modules = '[submodule "inner"]\n\tpath = inner\n\turl = ../inner.git\n'
+    commit = world.repository(
+        "seven",
+        package("seven", **{".gitmodules": modules, ".gitattributes": "* filter=evil\n"}),
+        f"git update-index --add --cacheinfo 160000,{inner},inner",
+        "git commit -q --allow-empty -m zero && git tag -a v1 -m v1 && git config x.y z",
+    )
+    at = {"commit": f"@{commit}", "": ""}.get(reference, f"@{reference}")
+    requirement = f"seven @ git+{SERVER}/seven.git{at}\n"
+    make = MAKE.format(words="-r requirements.txt")
+    write(world.project, {"requirements.txt": requirement, "make.toml": make})
+    for further in ((), ("--offline",)):
+        said = world.engine("pipeline", "init", "test", *further)
+        assert said.code == 0, said.text
+        assert (world.project / "said.txt").read_text() == "7\n"
+    assert (world.project / "requirements.txt").read_text() == requirement
+    assert any("/inner.git" in line for line in said.requests)
+
+
+def test_credentials_reach_their_repository_only(world: World):
+    """Those of netrc, as a header; no file of the run has them."""
+    world.repository("seven", package("seven"))
+    (world.folder / ".netrc").write_text("machine registry.test login me password hunter2-2\n")
+    make = MAKE.format(words="-r requirements.txt")
+    write(world.project, {"requirements.txt": f"git+{SERVER}/seven.git\n", "make.toml": make})
+    said = world.engine("pipeline", "init", "test")
+    assert said.code == 0, said.text
+    assert said.requests
+    assert all(line.startswith("Basic ") for line in said.requests)
+    kept = [
+        path
+        for folder in (world.project, world.folder / "cache")
+        for path in folder.rglob("*")
+        if path.is_file() and b"hunter2-2" in path.read_bytes()
+    ]
+    assert (kept, "hunter2-2" in said.text) == ([], False)
+
+
+def test_a_submodule_that_would_run_a_program_is_named_and_runs_nothing(world: World):
+    """`ext::` is a command line to git where it is allowed; here the set is not fetched."""
+    evil = f"ext::sh -c touch% {world.folder}/evil"
+    inner = world.repository("inner", {"f": ""})
+    modules = f'[submodule "inner"]\n\tpath = inner\n\turl = {evil}\n'
+    world.repository(
+        "seven",
+        package("seven", **{".gitmodules": modules}),
+        f"git update-index --add --cacheinfo 160000,{inner},inner",
+    )
+    make = MAKE.format(words="-r requirements.txt")
+    write(world.project, {"requirements.txt": f"git+{SERVER}/seven.git\n", "make.toml": make})
+    said = world.engine("fetch")
+    assert said.code == 5, said.text
+    assert "CR-FETCH-003" in said.text
+    assert "submodule" in said.text
+    assert not (world.folder / "evil").exists()
+
+
+def test_a_commit_that_the_repository_lacks_is_named(world: World):
+    """A warning of a run, an error of fetch."""
+    world.repository("seven", package("seven"))
+    make = MAKE.format(words="-r requirements.txt")
+    text = f"seven @ git+{SERVER}/seven.git@{'1' * 40}\n"
+    write(world.project, {"requirements.txt": text, "make.toml": make})
+    said = world.engine("fetch")
+    assert said.code == 5, said.text
+    assert "CR-FETCH-003" in said.text
+    assert f"{SERVER}/seven.git" in said.text

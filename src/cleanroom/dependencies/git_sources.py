@@ -364,8 +364,13 @@ class Reference(NamedTuple):
     commit: str
 
 
-def bare_repository(folder: Path, packs: Mapping[str, Path], names: Iterable[Reference]) -> None:
+def bare_repository(
+    folder: Path, packs: Mapping[str, Path], names: Iterable[Reference], *, partial: bool = False
+) -> None:
     """A repository of these commits (id -> pack), without history, for git to clone from.
+
+    `partial`: for clones with a filter, which take what is missing for promised. git that makes
+    such a clone of a shallow repository starts itself again without an end (seen with 2.39).
 
     Raises:
         Unsafe: a pack is not that of its commit.
@@ -381,15 +386,19 @@ def bare_repository(folder: Path, packs: Mapping[str, Path], names: Iterable[Ref
             (kept / f"pack-{pack.checksum.hex()}.idx").write_bytes(index(pack))
     listed = {one.name: one.commit for one in names}
     listed |= {f"refs/heads/cleanroom-{commit}": commit for commit in packs}
+    # pip fetches a commit again that no reference is named for.
+    listed |= {f"refs/tags/{commit}": commit for commit in packs}
     head = next((name for name in listed if name.startswith("refs/heads/")), "")
     lines = ["# pack-refs with: peeled fully-peeled sorted "]
     lines += [f"{commit} {name}" for name, commit in sorted(listed.items())]
     (folder / "packed-refs").write_text("\n".join(lines) + "\n")
     (folder / "HEAD").write_text(f"ref: {head}\n")
-    (folder / "shallow").write_text("".join(f"{commit}\n" for commit in sorted(packs)))
+    (folder / "info").mkdir()
+    cut = folder / ("info/grafts" if partial else "shallow")
+    cut.write_text("".join(f"{commit}\n" for commit in sorted(packs)))
     (folder / "config").write_text(
         "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
-        "[uploadpack]\n\tallowAnySHA1InWant = true\n\tallowFilter = true\n"
+        "[uploadpack]\n\tallowAnySHA1InWant = true\n[advice]\n\tgraftFileDeprecated = false\n"
     )
 
 

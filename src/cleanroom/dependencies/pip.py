@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from cleanroom.dependencies import python_projects, requirements
+import anyio.to_thread
+
+from cleanroom.dependencies import python_git, python_projects, requirements
 from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.discovery import ProjectFolder
+from cleanroom.dependencies.git_requirements import GitRequest, of_uv, requested
+from cleanroom.dependencies.git_sources import source_of
 from cleanroom.dependencies.model import (
     Access,
     Artifact,
@@ -27,6 +32,7 @@ from cleanroom.dependencies.model import (
 )
 from cleanroom.dependencies.pip_config import PipConfig, index_hosts, without_login
 from cleanroom.dependencies.pip_report import COMMAND, Root, read_report, root_files
+from cleanroom.dependencies.python_git import pinned_artifact
 from cleanroom.dependencies.python_projects import LockedPackage
 from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import (
@@ -64,12 +70,14 @@ class Needs(NamedTuple):
     indexes: tuple[str, ...] = ()
     extra_indexes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    git: tuple[GitRequest, ...] = ()
 
 
 class Pip(Manager):
     """pip and the indexes that the caller and the project name."""
 
     name = "pip"
+    layout = 2
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -102,7 +110,9 @@ class Pip(Manager):
         needs = _needs(found)
         unresolved = [f"{one.pinned.name} {one.pinned.version}" for one in needs.locked]
         unpinned = {entry.text for root in needs.roots for entry in root.entries}
+        unpinned |= {one.text for one in needs.git if not one.commit}
         return Lock(
+            artifacts=tuple(pinned_artifact(one, one.commit) for one in needs.git if one.commit),
             unresolved=tuple(sorted({*unresolved, *unpinned})),
             unpinned=tuple(sorted(unpinned)),
             problems=needs.problems,
@@ -147,6 +157,7 @@ class Pip(Manager):
                 artifact = _choose(found, one, pages, interpreter)
                 artifacts.setdefault(artifact.file, artifact)
         roots = list(needs.roots)
+        roots += await self._from_repositories(session, needs, artifacts)
         if any(file.endswith(_SDISTS) for file in artifacts):
             # pip builds it in a phase.
             default = python_projects.entries(python_projects.DEFAULT_BUILD)
@@ -155,6 +166,20 @@ class Pip(Manager):
             for artifact in await self._resolved_by_pip(session, found, roots, indexes):
                 artifacts.setdefault(artifact.file, artifact)
         return tuple(artifacts.values())
+
+    async def _from_repositories(
+        self, session: Session, needs: Needs, artifacts: dict[str, Artifact]
+    ) -> list[Root]:
+        """Add the commits that are asked for; returns what their packages need in turn."""
+        headers = {one.url: self.credentials(one.url) for one in needs.git}
+        commits, further = await python_git.fetched(session, needs.git, headers)
+        artifacts |= {one.url: one for one in commits}
+        listed = [
+            (one.text, python_projects.entries(texts))
+            for one, need in further
+            for texts in (need.build, need.run)
+        ]
+        return [Root(text, entries) for text, entries in listed if entries]
 
     def _indexes(self, needs: Needs) -> list[str]:
         """The index, then further ones; what the project names wins, as with pip."""
@@ -215,15 +240,24 @@ class Pip(Manager):
     async def lay_out(
         self, session: Session, sets: Sequence[Complete], view: Path, place: str
     ) -> None:
-        """One folder with all files."""
+        """One folder with all files, and one in it with repositories."""
         for _, fetched in sets:
             for one in fetched.files:
-                if not (view / one.artifact.file).exists():
+                if source_of(one.artifact) is None and not (view / one.artifact.file).exists():
                     hard_link(session.file(one), view / one.artifact.file)
+        files = [(one, session.file(one)) for _, fetched in sets for one in fetched.files]
+        partial = frozenset(
+            one.url
+            for found, _ in sets
+            for one in _needs(found).git
+            if not one.locked or PYLOCK in {Path(path).name for path in found.files}
+        )
+        await anyio.to_thread.run_sync(python_git.lay_out, files, view, place, partial)
 
     def access(self, view: str) -> Access:
         """pip and uv look for packages in this folder; an index is not asked in phases."""
-        return Access({"PIP_FIND_LINKS": view, "UV_FIND_LINKS": view}, folders=(view,))
+        variables = {"PIP_FIND_LINKS": view, "UV_FIND_LINKS": view}
+        return Access({**variables, **python_git.variables(view)}, folders=(view,))
 
 
 # --- reading
@@ -251,11 +285,13 @@ def _needs(found: Found) -> Needs:
     roots: list[Root] = []
     indexes: list[str] = []
     extra: list[str] = []
+    git: list[GitRequest] = []
     for name, path in inside.items():
         if "/" in name or not _is_requirements(found.folder, name):
             continue
         read = requirements.parse(path, found.files)
         problems += _problems(read)
+        git += [one for text in read.elsewhere if (one := requested(text)) is not None]
         indexes += read.indexes
         extra += read.extra_indexes
         if read.locked:
@@ -270,6 +306,8 @@ def _needs(found: Found) -> Needs:
             lock = reader(inside[name], found.files[inside[name]])
             locked += lock.packages
             problems += lock.problems
+            git += lock.git
+    git += _of_uv_lock(found.files.get(inside.get(UV_LOCK, ""), b""))
     own = _own_needs(found, inside)
     return Needs(
         tuple(dict.fromkeys(locked)),
@@ -277,7 +315,20 @@ def _needs(found: Found) -> Needs:
         tuple(url for url in map(_index, indexes) if url),
         tuple(url for url in map(_index, extra) if url),
         tuple(dict.fromkeys((*problems, *own.problems))),
+        tuple(dict.fromkeys((*git, *own.git))),
     )
+
+
+def _of_uv_lock(content: bytes) -> list[GitRequest]:
+    """The packages that uv has from repositories; uv's own manager reads the rest."""
+    try:
+        packages = tomllib.loads(content.decode()).get("package", [])
+    except (ValueError, RecursionError):
+        return []
+    tables = [one for one in packages if isinstance(one, dict)] if packages else []
+    sources = [(str(one.get("name", "")), one.get("source")) for one in tables]
+    found = [of_uv(name, one.get("git")) for name, one in sources if isinstance(one, dict)]
+    return [one for one in found if one is not None]
 
 
 def _own_needs(found: Found, inside: Mapping[str, str]) -> Needs:
@@ -301,14 +352,15 @@ def _own_needs(found: Found, inside: Mapping[str, str]) -> Needs:
     together = tuple(dict.fromkeys(entry for one in listed for entry in one))
     if together:
         roots.append(Root(path, together, apart=tuple(one for one in listed if one)))
-    return Needs(roots=tuple(roots), problems=needs.problems)
+    return Needs(roots=tuple(roots), problems=needs.problems, git=needs.git)
 
 
 def _problems(read: requirements.Requirements) -> Iterator[Problem]:
     for address in read.elsewhere:
-        yield Problem(
-            entry=without_credentials(address), why="git and url sources are not fetched yet"
-        )
+        if requested(address) is None:
+            yield Problem(
+                entry=without_credentials(address), why="only a git address over https is fetched"
+            )
     for path in read.missing:
         yield Problem(
             entry=ascii(path)[1:201].rstrip("'"),

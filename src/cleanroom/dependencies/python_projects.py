@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from cleanroom.dependencies.addresses import is_web_address
+from cleanroom.dependencies.git_requirements import GitRequest, of_lock, requested
 from cleanroom.dependencies.model import Problem
 from cleanroom.dependencies.requirements import Entry, Pinned
 from cleanroom.dependencies.simple_index import IndexFile, is_file_name, normalized
@@ -38,6 +39,7 @@ class ProjectNeeds(NamedTuple):
     run: tuple[str, ...] = ()
     optional: tuple[tuple[str, ...], ...] = ()  # extras and groups, each by itself
     problems: tuple[Problem, ...] = ()
+    git: tuple[GitRequest, ...] = ()
     names_build: bool = False  # a build system is named; without one a default is meant
 
 
@@ -53,6 +55,7 @@ class PythonLock(NamedTuple):
 
     packages: tuple[LockedPackage, ...] = ()
     problems: tuple[Problem, ...] = ()
+    git: tuple[GitRequest, ...] = ()
 
 
 def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
@@ -70,7 +73,8 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
     own = normalized(str(project.get("name", "")))
     backend = str(build.get("build-backend", "setuptools"))
     further = [text for name, text in _EDITABLE.items() if backend.startswith(name)]
-    requires = [*(_texts(build.get("requires")) or DEFAULT_BUILD), *further]
+    named = _texts(build.get("requires")) if "requires" in build else DEFAULT_BUILD
+    requires = [*named, *further]
     optional = [
         *_table(project, "optional-dependencies").values(),
         *groups.values(),
@@ -81,11 +85,12 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
         *([text for text in _texts(one) if _name(text) != own] for one in optional),
     ]
     kept = [tuple(text for text in one if _is_requirement(text)) for one in listed]
+    others = [text for one in listed for text in one if not _is_requirement(text)]
+    git = [request for text in others if (request := requested(text)) is not None]
     problems = [
-        Problem(entry=text[:100], why="addresses in requirements are not fetched yet")
-        for one in listed
-        for text in one
-        if not _is_requirement(text)
+        Problem(entry=text[:100], why="only a git address over https is fetched")
+        for text in others
+        if requested(text) is None
     ]
     if poetry.get("dependencies") and not project.get("dependencies"):
         problems.append(
@@ -95,7 +100,9 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
                 hint="`poetry lock` writes one",
             )
         )
-    return ProjectNeeds(kept[0], kept[1], tuple(kept[2:]), tuple(problems), bool(build))
+    return ProjectNeeds(
+        kept[0], kept[1], tuple(kept[2:]), tuple(problems), tuple(git), names_build=bool(build)
+    )
 
 
 def setup_needs(settings: bytes, program: bytes = b"") -> ProjectNeeds:
@@ -169,13 +176,19 @@ def read_pylock(path: str, content: bytes) -> PythonLock:
     Raises:
         ProjectError: it is none.
     """
-    packages, problems = [], []
+    packages, problems, git = [], [], []
     for one in _packages(path, content, "packages"):
         name, version = _named(path, one)
         if "directory" in one:
             continue
         if "vcs" in one or "archive" in one:
-            problems.append(_elsewhere(name, version))
+            vcs = _table(one, "vcs")
+            place = str(vcs.get("url", "")), vcs.get("commit-id"), vcs.get("subdirectory")
+            request = of_lock(name, *place) if vcs.get("type") == "git" else None
+            if request is None:
+                problems.append(_elsewhere(name, version))
+            else:
+                git.append(request)
             continue
         files = tuple(_pylock_files(one))
         marker = one.get("marker", "")
@@ -184,7 +197,7 @@ def read_pylock(path: str, content: bytes) -> PythonLock:
             packages.append(LockedPackage(pinned, files))
         else:
             problems.append(Problem(entry=f"{name} {version}", why="the lock names no file of it"))
-    return PythonLock(tuple(packages), tuple(problems))
+    return PythonLock(tuple(packages), tuple(problems), tuple(git))
 
 
 def read_poetry(path: str, content: bytes) -> PythonLock:
@@ -193,11 +206,17 @@ def read_poetry(path: str, content: bytes) -> PythonLock:
     Raises:
         ProjectError: it is none.
     """
-    packages, problems = [], []
+    packages, problems, git = [], [], []
     for one in _packages(path, content, "package"):
         name, version = _named(path, one)
-        kind = _table(one, "source").get("type", "legacy")
+        source = _table(one, "source")
+        kind = source.get("type", "legacy")
         if kind == "directory":
+            continue
+        place = str(source.get("url", "")), source.get("resolved_reference")
+        request = of_lock(name, *place, source.get("subdirectory"))
+        if kind == "git" and request is not None:
+            git.append(request)
             continue
         if kind not in ("legacy", "pypi"):
             problems.append(_elsewhere(name, version))
@@ -216,7 +235,7 @@ def read_poetry(path: str, content: bytes) -> PythonLock:
                     hint="`poetry lock` of Poetry 1.5 or newer writes them",
                 )
             )
-    return PythonLock(tuple(packages), tuple(problems))
+    return PythonLock(tuple(packages), tuple(problems), tuple(git))
 
 
 def entries(texts: Sequence[str]) -> tuple[Entry, ...]:
@@ -281,7 +300,9 @@ def _unreadable(path: str, why: str) -> ProjectError:
 
 
 def _elsewhere(name: str, version: str) -> Problem:
-    return Problem(entry=f"{name} {version}".strip(), why="git and url sources are not fetched yet")
+    return Problem(
+        entry=f"{name} {version}".strip(), why="it comes from an address that is not fetched"
+    )
 
 
 def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:

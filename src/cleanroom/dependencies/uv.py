@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.digests import STRONG, algorithm, is_digest
 from cleanroom.dependencies.discovery import ProjectFolder
+from cleanroom.dependencies.git_requirements import of_uv
 from cleanroom.dependencies.model import (
     Access,
     Artifact,
@@ -211,8 +212,11 @@ def _problem(package: Mapping[str, Any]) -> Problem | None:
     """Why a package cannot be had without running its code; None if it can."""
     entry = _entry(package)
     kind = next(iter(package["source"]), "")
+    if kind == "git" and of_uv(package["name"], package["source"]["git"]) is not None:
+        # pip's manager has it, with what it needs to be built
+        return None
     if kind in ("git", "url"):
-        return Problem(entry=entry, why=f"{kind} sources are not fetched yet")
+        return Problem(entry=entry, why=f"this {kind} source is not fetched")
     if kind == "registry" and not package.get("wheels"):
         return Problem(
             entry=entry,
@@ -262,7 +266,14 @@ def _wheel(package: Mapping[str, Any], interpreter: Interpreter) -> Artifact | N
 
 def _without_wheel(packages: Iterable[Mapping[str, Any]], files: Iterable[Stored]) -> list[str]:
     have = {one.artifact.name for one in files}
-    return sorted({one["name"] for one in packages if _registry(one) and one["name"] not in have})
+    fetched = ("registry", "git", "url")
+    return sorted(
+        {
+            one["name"]
+            for one in packages
+            if one["name"] not in have and any(kind in one["source"] for kind in fetched)
+        }
+    )
 
 
 def _path(url: str) -> str:
