@@ -282,3 +282,31 @@ def test_a_commit_that_the_repository_lacks_is_named(world: World):
     assert said.code == 5, said.text
     assert "CR-FETCH-003" in said.text
     assert f"{SERVER}/seven.git" in said.text
+
+
+@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
+def test_uv_syncs_from_a_repository_without_a_network(world: World):
+    """As its lock has it, by a branch and its commit; then offline."""
+    world.repository("seven", package("seven"))
+    write(
+        world.project,
+        {
+            "pyproject.toml": '[project]\nname = "app"\nversion = "1"\n'
+            'requires-python = ">=3.11"\ndependencies = ["seven"]\n'
+            '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
+            "[tool.uv]\npackage = false\n"
+            f'[tool.uv.sources]\nseven = {{ git = "{SERVER}/seven.git", branch = "main" }}\n',
+            "make.toml": '[project]\nname = "p"\n[lifecycle.init]\ncommand = "uv sync --locked"\n'
+            '[lifecycle.test]\ncommand = ".venv/bin/python -c '
+            "'import seven; print(seven.SEVEN)' > said.txt\"\n",
+        },
+    )
+    more = {"GIT_SSL_CAINFO": str(world.certificate), "UV_CACHE_DIR": str(world.folder / "uv")}
+    locking = world.network(["uv", "lock"], **more)
+    assert locking.code == 0, locking.text
+    lock = (world.project / "uv.lock").read_bytes()
+    for further in ((), ("--offline",)):
+        said = world.engine("pipeline", "init", "test", *further)
+        assert said.code == 0, said.text
+        assert (world.project / "said.txt").read_text() == "7\n"
+    assert (world.project / "uv.lock").read_bytes() == lock

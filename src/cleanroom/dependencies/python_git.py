@@ -174,4 +174,5 @@ def variables(view: str) -> dict[str, str]:
     if not Path(path).is_file():
         return {}
     # Not by GIT_CONFIG_COUNT: git takes that away from the git that answers a clone.
-    return {"GIT_CONFIG_SYSTEM": path, "POETRY_SYSTEM_GIT_CLIENT": "true"}
+    # uv that is told to be offline does not ask git.
+    return {"GIT_CONFIG_SYSTEM": path, "POETRY_SYSTEM_GIT_CLIENT": "true", "UV_OFFLINE": "false"}
