@@ -392,3 +392,14 @@ async def test_all_files_lie_in_one_folder(tmp_path: Path):
     await MANAGER.lay_out(Index(folder=tmp_path), complete, view, "/place")
     assert (view / name).samefile(tmp_path / name)
     assert MANAGER.access("/v").variables == {"PIP_FIND_LINKS": "/v", "UV_FIND_LINKS": "/v"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "named"),
+    [("hatchling.build", 0), ("poetry.core.masonry.api", 0), ("mesonpy", 1), ("own", 1)],
+)
+def test_a_back_end_that_may_ask_for_more_is_named(backend: str, named: int):
+    """Its code alone knows, and does not run in the fetch."""
+    text = f'[build-system]\nrequires = []\nbuild-backend = "{backend}"\n[project]\nname = "p"\n'
+    lock = MANAGER.read(found(pyproject_toml=text))
+    assert len(lock.problems) == named

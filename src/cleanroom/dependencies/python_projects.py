@@ -27,6 +27,8 @@ DEFAULT_BUILD = ("setuptools>=40.8.0", "wheel")
 _EDITABLE = {"hatchling": "editables", "pdm": "editables", "setuptools": "wheel"}
 _PROGRAM_MAX = 1 << 20
 _PACKAGE_WORDS = ("install_requires", "setup_requires", "extras_require")
+# Those that ask for nothing but what `build-system.requires` and the table above name.
+_KNOWN_BACKENDS = (*_EDITABLE, "flit_core", "flit", "poetry", "uv_build")
 _REQUIREMENT = re.compile(
     r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?:\s*\[[^\]]*\])?\s*[<>=!~;(].*|[\w.\[\],-]+"
 )
@@ -92,6 +94,14 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
         for text in others
         if requested(text) is None
     ]
+    if build and not backend.startswith(_KNOWN_BACKENDS):
+        problems.append(
+            Problem(
+                entry=f"build-backend {ascii(backend)[1:101].rstrip(chr(39))}",
+                why="only its code knows whether it needs more than build-system.requires names",
+                hint="name in build-system.requires what it asks for",
+            )
+        )
     if poetry.get("dependencies") and not project.get("dependencies"):
         problems.append(
             Problem(
