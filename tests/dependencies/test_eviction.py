@@ -12,19 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.dependencies import eviction
 from cleanroom.dependencies.eviction import Limits, StoreUse, evict, usage
 from cleanroom.dependencies.model import Artifact, Fetched, Stored
 from cleanroom.dependencies.store import Store, hard_link, remove_tree
 
 NOTHING = Limits(bytes_max=0)
 ROOMY = Limits(age_seconds=1e12)
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that were added just now may go too, as those of an hour ago."""
-    monkeypatch.setattr(eviction, "LOCK_SECONDS", 0.0)
 
 
 def add(store: Store, text: str) -> Stored:
@@ -87,14 +80,6 @@ def test_a_view_keeps_the_files_that_it_shows(tmp_path: Path):
     remove_tree(store.place("view-1"))
     assert evict(store, ROOMY) == 1
     assert not store.file(stored.sha256).exists()
-
-
-def test_a_file_that_was_added_just_now_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A set to come may be its own."""
-    monkeypatch.setattr(eviction, "LOCK_SECONDS", 3600.0)
-    store = Store(tmp_path)
-    add(store, "a")
-    assert evict(store, NOTHING) == 0
 
 
 USES = """

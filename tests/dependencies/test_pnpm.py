@@ -48,7 +48,7 @@ def entry(**fields: Any) -> dict[str, Any]:
 )
 def test_real_locks_are_read_whole(name: str, expected: set[str], monkeypatch: pytest.MonkeyPatch):
     """Of both versions; each has a digest, and files of other platforms are left out."""
-    monkeypatch.setattr("cleanroom.dependencies.node_packages.processor", lambda: "x64")
+    monkeypatch.setattr("cleanroom.dependencies.node_packages.cpu_name", lambda: "x64")
     lock = MANAGER.read(found((FIXTURES / name).read_bytes()))
     assert lock.problems == ()
     assert expected <= {one.name for one in lock.artifacts}

@@ -18,7 +18,7 @@ from cleanroom.model.errors import ArtifactError
 
 LINKS_MAX = 40  # as in the kernel
 OWN = ("", "runs", "services", "services/templates", "services/building", "services/locks")
-STORE = ("", "/files", "/names", "/sets", "/views", "/building", "/locks")
+STORE = ("", "/files", "/names", "/sets", "/views", "/layouts", "/building", "/uses", "/locks")
 FURTHER = ("home-caches", "images", "shim", *(f"dependencies{part}" for part in STORE))
 MODE = 0o700
 _WHOLE_MAP = ["0", "0", "4294967295"]

@@ -16,13 +16,14 @@ STRENGTH = ("sha512", "sha384", "sha256", "sha224", "sha1", "md5")
 STRONG = frozenset(("sha512", "sha384", "sha256"))
 
 
-# Go's hashes have a base64 of their own and are measured by `go_hashes`.
+# Go's hashes have a base64 of their own and are measured by `go_hashes`, commits by `git_packs`.
 _FORMS = {
     **{
         name: re.compile(rf"[0-9a-f]{{{hashlib.new(name, usedforsecurity=False).digest_size * 2}}}")
         for name in STRENGTH
     },
     **{name: re.compile(r"[A-Za-z0-9+/]{43}=") for name in ("h1", "h1mod")},
+    "git": re.compile(r"[0-9a-f]{40}"),
 }
 
 

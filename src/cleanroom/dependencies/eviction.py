@@ -20,7 +20,7 @@ import msgspec
 from cleanroom.core.beneath import Folder
 from cleanroom.core.locks import locked, try_lock
 from cleanroom.dependencies.model import Fetched
-from cleanroom.dependencies.store import LOCK_SECONDS, Store, remove_tree
+from cleanroom.dependencies.store import Store, remove_tree
 
 BYTES_MAX = 20 << 30  # of the whole store
 AGE_SECONDS = 90 * 86400.0  # since a set was used last
@@ -162,9 +162,8 @@ def _remove_files(store: Store, used: frozenset[str]) -> int:
     freed = 0
     for path in (store.path / "files").glob("*/*"):
         found = path.lstat()
-        # Of a run that names no use, such as an older engine's.
-        recent = found.st_ctime > time.time() - LOCK_SECONDS
-        if path.name not in kept and found.st_nlink == 1 and not recent:
+        # A view has it by another name.
+        if path.name not in kept and found.st_nlink == 1:
             path.unlink(missing_ok=True)
             freed += found.st_size
     return freed

@@ -152,12 +152,12 @@ def fits_platform(entry: Mapping[str, object]) -> bool:
     """Whether a package with these conditions is for this machine."""
     return (
         fits(entry.get("os"), "linux")
-        and fits(entry.get("cpu"), processor())
+        and fits(entry.get("cpu"), cpu_name())
         and fits(entry.get("libc"), libc())
     )
 
 
-def processor() -> str:
+def cpu_name() -> str:
     """This machine, as Node.js names it."""
     machine = os.uname().machine
     return {"x86_64": "x64", "aarch64": "arm64", "i686": "ia32"}.get(machine, machine)

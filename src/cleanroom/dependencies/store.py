@@ -36,7 +36,6 @@ from cleanroom.dependencies.model import Artifact, Fetched, Stored
 FOLDER = "dependencies"
 PARTS = ("files", "names", "sets", "views", "layouts", "building", "uses", "locks")
 MODE_FILE, MODE_FOLDER = 0o444, 0o700
-LOCK_SECONDS = 3600.0  # another process may be fetching a large set
 PAUSE_SECONDS = 0.05
 
 
@@ -187,6 +186,8 @@ class Store:
         except (OSError, msgspec.MsgspecError):
             return None
         if not all(map(self.has, found.files)):
+            # As if it had never been saved: it is fetched again, and evictors see that.
+            (self.path / "sets" / f"{key}.json").unlink(missing_ok=True)
             return None
         with suppress(OSError):
             os.utime(self.path / "sets" / f"{key}.json")

@@ -41,12 +41,12 @@ from cleanroom.dependencies.node_packages import (
     MANIFEST,
     NodeManager,
     ToolVersion,
+    cpu_name,
     default_address,
     fits,
     is_package,
     libc,
     manifest_text,
-    processor,
     program_state,
     purl,
     tarball_name,
@@ -466,7 +466,7 @@ def _patch_files(found: Found) -> dict[str, bytes]:
 
 def _is_for_this_platform(conditions: str) -> bool:
     """Whether "os=linux & cpu=x64 & libc=glibc" holds here; lists are "(os=linux | os=darwin)"."""
-    have = {"os": "linux", "cpu": processor(), "libc": libc()}
+    have = {"os": "linux", "cpu": cpu_name(), "libc": libc()}
     for part in filter(None, conditions.split("&")):
         wanted: dict[str, list[str]] = {}
         for one in part.strip(" ()").split("|"):
