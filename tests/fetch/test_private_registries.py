@@ -24,6 +24,7 @@ import pytest
 from cleanroom.dependencies.go_hashes import of_go_mod, of_zip
 from support import ecosystems_document
 from support.lying_registry import PORT, Answer
+from support.node_projects import installed
 from support.registry_project import RegistryProject
 
 pytestmark = [
@@ -100,15 +101,58 @@ def npm(folder: Path) -> Case:
     )
 
 
-def cargo(folder: Path) -> Case:
+def tarball(files: Mapping[str, bytes]) -> bytes:
+    """A package of these files."""
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w:gz") as archive:
-        manifest = b'[package]\nname = "ours"\nversion = "1.0.0"\n'
-        for name, content in {"Cargo.toml": manifest, "src/lib.rs": b""}.items():
-            entry = tarfile.TarInfo(f"ours-1.0.0/{name}")
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    crate = written.getvalue()
+    return written.getvalue()
+
+
+def node_package() -> tuple[bytes, str]:
+    """A package of npm's, and the digest of it that locks have."""
+    content = tarball({"package/package.json": b'{"name": "ours", "version": "1.0.0"}'})
+    return content, "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()
+
+
+def pnpm(folder: Path) -> Case:
+    content, integrity = node_package()
+    needs = "      ours:\n        specifier: ^1\n        version: 1.0.0\n"
+    lock = (
+        f"lockfileVersion: '9.0'\nimporters:\n  .:\n    dependencies:\n{needs}"
+        f"packages:\n  ours@1.0.0:\n    resolution: {{integrity: {integrity}}}\n"
+        "snapshots:\n  ours@1.0.0: {}\n"
+    )
+    programs = installed(folder / "tools", "pnpm@10")
+    return Case(
+        {"pnpm-lock.yaml": lock, "package.json": '{"dependencies": {"ours": "^1"}}'},
+        {"/ours/-/ours-1.0.0.tgz": content},
+        "/ours/-/ours-1.0.0.tgz",
+        {"PATH": f"{programs}:{os.environ['PATH']}"},
+        {".npmrc": f"registry={OURS}/\n"},
+    )
+
+
+def yarn_classic(folder: Path) -> Case:
+    content, integrity = node_package()
+    lock = (
+        '# yarn lockfile v1\n\n\nours@^1:\n  version "1.0.0"\n'
+        f'  resolved "{OURS}/ours/-/ours-1.0.0.tgz"\n  integrity {integrity}\n'
+    )
+    return Case(
+        {"yarn.lock": lock, "package.json": '{"dependencies": {"ours": "^1"}}'},
+        {"/ours/-/ours-1.0.0.tgz": content},
+        "/ours/-/ours-1.0.0.tgz",
+        home={".npmrc": f"registry={OURS}/\n"},
+    )
+
+
+def cargo(folder: Path) -> Case:
+    manifest = b'[package]\nname = "ours"\nversion = "1.0.0"\n'
+    crate = tarball({"ours-1.0.0/Cargo.toml": manifest, "ours-1.0.0/src/lib.rs": b""})
     lock = (
         'version = 4\n[[package]]\nname = "ours"\nversion = "1.0.0"\n'
         'source = "registry+https://github.com/rust-lang/crates.io-index"\n'
@@ -190,6 +234,8 @@ requires-dist = [{{ name = "ours" }}]
 CASES: dict[str, Callable[[Path], Case]] = {
     "pip": pip,
     "npm": npm,
+    "pnpm": pnpm,
+    "yarn-classic": yarn_classic,
     "cargo": cargo,
     "go": go,
     "uv": uv,
@@ -207,7 +253,11 @@ def answers_of(case: Case) -> dict[str, Answer]:
     return {path: Answer(body=content.hex()) for path, content in case.answers.items()}
 
 
-@pytest.mark.parametrize("manager", CASES)
+NODE = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+MANAGERS = [pytest.param(one, marks=[NODE] if one == "pnpm" else []) for one in CASES]
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
 def test_the_callers_own_registry_is_used(tmp_path: Path, manager: str):
     """Its address is a private one, which the caller's configuration names."""
     case = CASES[manager](tmp_path)
@@ -220,7 +270,7 @@ def test_the_callers_own_registry_is_used(tmp_path: Path, manager: str):
     ecosystems_document.record(manager, "private mirror")
 
 
-@pytest.mark.parametrize("manager", CASES)
+@pytest.mark.parametrize("manager", MANAGERS)
 def test_another_file_than_the_lock_names_is_not_taken(tmp_path: Path, manager: str):
     """Exit 3, with the code, and the store has nothing of it."""
     case = CASES[manager](tmp_path)

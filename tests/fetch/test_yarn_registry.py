@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support import ecosystems_document
 from support.lying_registry import PORT, Answer, make_certificates
 from support.node_projects import installed
 from support.paths import ROOT
@@ -89,3 +90,4 @@ def test_yarn_refuses_it_and_nothing_counts_as_fetched(tmp_path: Path):
     assert "Bearer s3cr3t-t0ken /a/-/a-1.0.0.tgz" in (server / "requests").read_text()
     for path in project.rglob("*"):
         assert not path.is_file() or b"s3cr3t-t0ken" not in path.read_bytes()
+    ecosystems_document.record("yarn", "verified")
