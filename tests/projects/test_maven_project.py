@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from support.strangers import Stranger
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -111,30 +111,17 @@ command = "{test}"
 """
 
 
-def passes_twice(tmp_path: Path, root: Path, files: dict[str, str]) -> None:
-    """From an empty cache, and offline; the project's files stay as they were."""
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    variables = {**os.environ, "CLEANROOM_CACHE": str(tmp_path / "cache")}
-    for further in ((), ("--offline",)):
-        done = subprocess.run(
-            [sys.executable, "-m", "cleanroom", "pipeline", "init", "test", *further],
-            cwd=root,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Tests run: 1, Failures: 0" in done.stdout + done.stderr
-        assert (root / "said.txt").read_text() == "7"
-        (root / "said.txt").unlink()
-    assert {name: (root / name).read_text() for name in files} == files
+def passes(folder: Path, files: dict[str, str], cache: Path) -> None:
+    """Its tests run, and write a file, each time."""
+    stranger = Stranger(folder, {**files, ".gitignore": "target/\nsaid.txt\n"}, cache)
+    # A local repository of the caller's is taken from too.
+    stranger.caller["HOME"] = str(folder / "home")
+    stranger.passes(("init", "test"), anew=("said.txt",))
+    assert (stranger.root / "said.txt").read_text() == "7"
 
 
 @pytest.mark.timeout(1000)
-def test_modules_that_need_each_other_pass(tmp_path: Path):
+def test_modules_that_need_each_other_pass(tmp_path: Path, cache: Path):
     """JUnit 5, jackson, and an extension that only the phases load."""
     files = {
         "pom.xml": PARENT,
@@ -150,15 +137,15 @@ def test_modules_that_need_each_other_pass(tmp_path: Path):
             init="mvn -B -ntp compile dependency:resolve", test="mvn -B -ntp package"
         ),
     }
-    passes_twice(tmp_path, tmp_path / "project", files)
+    passes(tmp_path, files, cache)
 
 
 @pytest.mark.timeout(1000)
-def test_the_default_plugins_of_maven_pass(tmp_path: Path):
+def test_the_default_plugins_of_maven_pass(tmp_path: Path, cache: Path):
     """A project that names no plugin, with JUnit 4."""
     files = {
         "pom.xml": OLD,
         "src/test/java/x/AppTest.java": OLD_TEST,
         "make.toml": MAKE.format(init="mvn -B -ntp validate", test="mvn -B -ntp verify"),
     }
-    passes_twice(tmp_path, tmp_path / "project", files)
+    passes(tmp_path, files, cache)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.node_projects import MARKS, SOURCES, lifecycle, passes_twice, write
+from support.node_projects import MARKS, SOURCES, lifecycle, passes
+from support.strangers import Stranger
 
 pytestmark = MARKS
 
@@ -23,16 +23,16 @@ MANIFEST = {
 
 
 @pytest.mark.parametrize("install", ["npm ci", "npm install"])
-def test_a_package_passes(tmp_path: Path, install: str):
+def test_a_package_passes(tmp_path: Path, cache: Path, install: str):
     """esbuild's own install script runs in the phase, and not in the fetch."""
-    root = write(
-        tmp_path / "project",
+    stranger = Stranger(
+        tmp_path,
         {
             **SOURCES,
             "package.json": json.dumps(MANIFEST),
             "make.toml": lifecycle(install, "npm run build", "node --test test/id.test.js"),
         },
+        cache,
     )
-    command = ["npm", "install", "--package-lock-only", "--ignore-scripts", "--silent"]
-    subprocess.run(command, cwd=root, check=True, timeout=180)
-    passes_twice(root, tmp_path / "cache")
+    stranger.prepare("npm install --package-lock-only --ignore-scripts --silent")
+    passes(stranger)

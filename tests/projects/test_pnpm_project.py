@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.node_projects import MARKS, SOURCES, installed, lifecycle, passes_twice, write
+from support.node_projects import MARKS, SOURCES, corepack, installed, lifecycle, passes
+from support.strangers import Stranger
 
 pytestmark = MARKS
 
@@ -34,7 +35,7 @@ def locked(root: Path, programs: Path, *further: str, **variables: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["8", "10", "12"])
-def test_a_package_passes(tmp_path: Path, version: str):
+def test_a_package_passes(tmp_path: Path, cache: Path, version: str):
     """Locks of version 6 and 9, and the three layouts of pnpm's store, beside a node_modules."""
     programs = installed(tmp_path / "tools", f"pnpm@{version}")
     if version == "12":
@@ -46,26 +47,24 @@ def test_a_package_passes(tmp_path: Path, version: str):
     files["pnpm-workspace.yaml"] = "allowBuilds:\n  esbuild: false\n"
     if version == "8":
         del files["pnpm-workspace.yaml"]
-    root = write(tmp_path / "project", files)
-    locked(root, programs)
+    stranger = Stranger(tmp_path, files, cache)
+    stranger.offer_all(programs)
+    locked(stranger.root, programs)
     if version != "8":
         # What its authors installed names a store of theirs; pnpm 8 asks, and waits.
-        locked(root, programs, "--force", npm_config_store_dir=str(tmp_path / "own"))
-    passes_twice(root, tmp_path / "cache", programs)
+        locked(stranger.root, programs, "--force", npm_config_store_dir=str(tmp_path / "theirs"))
+    passes(stranger)
 
 
 @pytest.mark.skipif(shutil.which("corepack") is None, reason="corepack is not installed")
-def test_a_workspace_passes_with_the_version_that_it_names(tmp_path: Path):
+def test_a_workspace_passes_with_the_version_that_it_names(tmp_path: Path, cache: Path):
     """One lock for all packages; corepack finds the named version of pnpm in the store."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    command = ["corepack", "enable", "--install-directory", str(programs), "pnpm"]
-    subprocess.run(command, check=True, timeout=60)
+    programs = corepack(tmp_path / "bin", "pnpm")
     library = {"name": "@p/lib", "version": "1.0.0", "dependencies": {"ms": "^2"}}
     app = {"name": "app", "version": "1.0.0", "dependencies": {"@p/lib": "workspace:*"}}
     app["scripts"] = {"test": "node app.js"}
-    root = write(
-        tmp_path / "project",
+    stranger = Stranger(
+        tmp_path,
         {
             "package.json": json.dumps({"name": "p", "packageManager": "pnpm@9.15.8"}),
             "pnpm-workspace.yaml": "packages: ['packages/*']\n",
@@ -74,10 +73,16 @@ def test_a_workspace_passes_with_the_version_that_it_names(tmp_path: Path):
             "packages/app/package.json": json.dumps(app),
             "packages/app/app.js": "if (require('@p/lib')('1s') !== 1000) process.exit(1);\n",
             "make.toml": lifecycle(
-                "pnpm --version && pnpm install --frozen-lockfile", "true", "pnpm -r test"
+                "pnpm --version > said.txt && pnpm install --frozen-lockfile",
+                "true",
+                "pnpm -r test",
             ),
+            ".gitignore": "node_modules\n",
         },
+        cache,
     )
+    stranger.offer_all(programs)
     home = str(tmp_path / "corepack")
-    locked(root, programs, COREPACK_HOME=home, COREPACK_INTEGRITY_KEYS="0")
-    assert "init | 9.15.8" in passes_twice(root, tmp_path / "cache", programs)
+    locked(stranger.root, programs, COREPACK_HOME=home, COREPACK_INTEGRITY_KEYS="0")
+    passes(stranger)
+    assert (stranger.root / "said.txt").read_text() == "9.15.8\n"

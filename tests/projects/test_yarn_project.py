@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from support.node_projects import MARKS, SOURCES, installed, lifecycle, passes_twice, write
+from support.node_projects import MARKS, SOURCES, corepack, installed, lifecycle, passes
+from support.strangers import Stranger
 
 pytestmark = MARKS
 
@@ -42,15 +42,12 @@ def locked(root: Path, yarn: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("corepack") is None, reason="corepack is not installed")
 @pytest.mark.parametrize("linker", ["node-modules", "pnp"])
-def test_a_package_passes_with_the_version_that_it_names(tmp_path: Path, linker: str):
+def test_a_package_passes_with_the_version_that_it_names(tmp_path: Path, cache: Path, linker: str):
     """corepack finds it in the store; with the patch that yarn brings for typescript."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    command = ["corepack", "enable", "--install-directory", str(programs), "yarn"]
-    subprocess.run(command, check=True, timeout=60)
+    programs = corepack(tmp_path / "bin", "yarn")
     tools = installed(tmp_path / "tools", "@yarnpkg/cli-dist@4.17.1")
-    root = write(
-        tmp_path / "project",
+    stranger = Stranger(
+        tmp_path,
         {
             **SOURCES,
             "package.json": json.dumps({**MANIFEST, "packageManager": "yarn@4.17.1"}),
@@ -58,12 +55,14 @@ def test_a_package_passes_with_the_version_that_it_names(tmp_path: Path, linker:
             ".gitignore": IGNORED,
             "make.toml": MAKE,
         },
+        cache,
     )
-    locked(root, tools / "yarn")
-    passes_twice(root, tmp_path / "cache", programs)
+    stranger.offer_all(programs)
+    locked(stranger.root, tools / "yarn")
+    passes(stranger)
 
 
-def test_a_workspace_passes_with_the_yarn_in_its_repository(tmp_path: Path):
+def test_a_workspace_passes_with_the_yarn_in_its_repository(tmp_path: Path, cache: Path):
     """yarn 3 in `.yarn/releases` runs in the phases; the fetch has it from the registry."""
     tools = installed(tmp_path / "tools", "@yarnpkg/cli-dist@3", "yarn@npm:yarn@1")
     package = tmp_path / "tools/node_modules/@yarnpkg/cli-dist"
@@ -71,8 +70,8 @@ def test_a_workspace_passes_with_the_yarn_in_its_repository(tmp_path: Path):
     release = f".yarn/releases/yarn-{version}.cjs"
     library = {"name": "@p/lib", "version": "1.0.0", "dependencies": {"ms": "^2"}}
     app = {"name": "app", "dependencies": {"@p/lib": "workspace:*"}}
-    root = write(
-        tmp_path / "project",
+    stranger = Stranger(
+        tmp_path,
         {
             "package.json": json.dumps(
                 {"name": "p", "private": True, "workspaces": ["packages/*"]}
@@ -84,28 +83,30 @@ def test_a_workspace_passes_with_the_yarn_in_its_repository(tmp_path: Path):
             "packages/app/package.json": json.dumps(app),
             "packages/app/app.js": "if (require('@p/lib')('1s') !== 1000) process.exit(1);\n",
             "make.toml": lifecycle(
-                "yarn --version && yarn install --immutable",
+                "yarn --version > said.txt && yarn install --immutable",
                 "true",
                 "yarn workspace app node app.js",
             ),
         },
+        cache,
     )
-    (root / release).parent.mkdir(parents=True)
-    shutil.copyfile(package / "bin/yarn.js", root / release)
-    locked(root, package / "bin/yarn.js")
+    (stranger.root / release).parent.mkdir(parents=True)
+    shutil.copyfile(package / "bin/yarn.js", stranger.root / release)
+    locked(stranger.root, package / "bin/yarn.js")
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "yarn").symlink_to(tmp_path / "tools/node_modules/yarn/bin/yarn.js")
     assert tools.is_dir()
-    said = passes_twice(root, tmp_path / "cache", programs)
-    assert re.search(rf"init \| {re.escape(version)}", said)
+    stranger.offer_all(programs)
+    passes(stranger)
+    assert (stranger.root / "said.txt").read_text() == f"{version}\n"
 
 
-def test_a_package_of_yarn_1_passes(tmp_path: Path):
+def test_a_package_of_yarn_1_passes(tmp_path: Path, cache: Path):
     """From a folder of packages, as they came from the registry."""
     programs = installed(tmp_path / "tools", "yarn@1")
-    root = write(
-        tmp_path / "project",
+    stranger = Stranger(
+        tmp_path,
         {
             **SOURCES,
             "package.json": json.dumps(MANIFEST),
@@ -113,9 +114,11 @@ def test_a_package_of_yarn_1_passes(tmp_path: Path):
                 "yarn install --frozen-lockfile", "yarn build", "yarn install && yarn test"
             ),
         },
+        cache,
     )
     words = ["install", "--ignore-scripts", "--registry", "https://registry.npmjs.org"]
-    command = [str(programs / "yarn"), *words, "--cache-folder", str(tmp_path / "own")]
-    subprocess.run(command, cwd=root, check=True, timeout=300)
-    shutil.rmtree(root / "node_modules")
-    passes_twice(root, tmp_path / "cache", programs)
+    command = [str(programs / "yarn"), *words, "--cache-folder", str(tmp_path / "theirs")]
+    subprocess.run(command, cwd=stranger.root, check=True, timeout=300)
+    stranger.remove("node_modules")
+    stranger.offer_all(programs)
+    passes(stranger)

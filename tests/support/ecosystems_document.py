@@ -51,18 +51,21 @@ A dash is what no test has shown.
 
 ## What is not had
 
-- **In containers** (Docker, Podman) nothing is fetched: phases find what the image and the project
-  have.
-  The store is shown by the embedded backend only.
+- **In containers** (Docker, Podman) the same is fetched, and what a manager's own tool has to be
+  asked is asked of the image's.
+  The column is of an image with Debian 12's Python, npm, Go and Rust.
 - **Poetry**: the packages of `poetry.lock` are fetched and verified, and `pip install .` takes
   them.
   `poetry install` itself asks an index for the addresses, which its lock does not have, so it
   needs `cleanroom.egress`.
+- **Maven** has no lock for a registry to contradict: what it resolved is pinned on first use, with
+  the digests that the repository gives ([java.md](java.md)).
 - **Gradle** is recognised by `init` and not fetched: its plugins are code that runs to find out
   what is needed, and Debian 12, on which these tests run, has its version 4.4 of 2018 only.
 - **pipenv, PDM, conda, Bun, Composer, Bundler, NuGet** and others are not known: their packages
   have to lie in the project, or a phase declares `cleanroom.egress`.
-- **Packages from Git repositories** are not fetched; `plan` names each.
+- **Packages from Git repositories** are fetched for Cargo, one commit each; those of other managers
+  are not, and `plan` names each.
 - **Python packages without a wheel** that no lock pins: finding out what they need runs their code.
 """
 

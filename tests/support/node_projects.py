@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from support.strangers import Stranger
 
 MARKS = [
     pytest.mark.sandbox,
@@ -45,40 +46,17 @@ def installed(folder: Path, *packages: str) -> Path:
     return folder / "node_modules/.bin"
 
 
-def write(root: Path, files: dict[str, str]) -> Path:
-    """The project."""
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
+def corepack(folder: Path, program: str) -> Path:
+    """The folder of the program that corepack puts in the place of a package manager."""
+    folder.mkdir()
+    command = ["corepack", "enable", "--install-directory", str(folder), program]
+    subprocess.run(command, check=True, timeout=60)
+    return folder
 
 
-def passes_twice(root: Path, cache: Path, programs: Path | None = None, home: str = "") -> str:
-    """From an empty store, and offline; its files stay as they were. Returns what was said."""
-    before = {
-        path: path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and "node_modules" not in path.parts
-    }
-    path = os.environ["PATH"] if programs is None else f"{programs}:{os.environ['PATH']}"
-    variables = {**os.environ, "PATH": path, "CLEANROOM_CACHE": str(cache)}
-    if home:
-        variables["HOME"] = home
-    said = ""
-    for further in ((), ("--offline",)):
-        command = [sys.executable, "-m", "cleanroom", "pipeline", "init", "build", "test"]
-        done = subprocess.run(
-            [*command, *further],
-            cwd=root,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        said += done.stdout + done.stderr
-        assert done.returncode == 0, said
-        assert "CR-FETCH" not in said
-        # Installed anew the second time too.
-        shutil.rmtree(root / "node_modules", ignore_errors=True)
-    assert [path for path, content in before.items() if path.read_bytes() != content] == []
-    return said
+def passes(stranger: Stranger) -> None:
+    """It passes, with every package installed anew each time, and nothing was missing."""
+    # No cache of the caller's own tools, nor versions that corepack has.
+    stranger.caller["HOME"] = str(stranger.root.parent / "home")
+    for ran in stranger.passes(("init", "build", "test"), anew=("node_modules",)):
+        assert "CR-FETCH" not in ran.err

@@ -28,6 +28,8 @@ PHASES = ("init", "build", "test", "validate")
 OWN_CACHES = {"GOMODCACHE": "go", "npm_config_cache": "npm"}
 # A notice with this tag: a program asked for the name service's daemon, as libc does.
 RESOLVER = "resolver"
+# Managers whose own tool downloads, in the fetch: the engine's downloads have none of that.
+THEIR_OWN_DOWNLOADS = {"maven", "yarn"}
 RUN_SECONDS = 400
 WRITTEN = ("make.toml", ".gitignore")  # by `init`
 
@@ -42,13 +44,18 @@ class Ran(NamedTuple):
 
     @property
     def fetched(self) -> dict[str, int]:
-        """Manager -> how many files registries gave."""
+        """Manager -> how many files registries gave the engine."""
         counts: dict[str, int] = {}
         for event in self.events:
             if event["kind"] == "finished" and event["subject"]["kind"] == "fetch":
                 manager = event["subject"]["name"].partition(" ")[0]
                 counts[manager] = counts.get(manager, 0) + event["attributes"].get("fetched", 0)
         return counts
+
+    def came(self, manager: str) -> bool:
+        """Whether packages came from registries, where the caller has none of his own."""
+        files = any(one["files"] for one in self.sets if one["manager"] == manager)
+        return bool(self.fetched.get(manager)) or (manager in THEIR_OWN_DOWNLOADS and files)
 
     @property
     def network(self) -> list[str]:
@@ -81,6 +88,7 @@ class Stranger:
         shutil.rmtree(self.cache / "dependencies", ignore_errors=True)
         self._tracked: set[str] = set()
         self.caller = {name: str(folder / "own" / path) for name, path in OWN_CACHES.items()}
+        self.backend = ""  # the engine's own choice
         if isinstance(files, str):
             shutil.copytree(PROJECTS / files, self.root)
         else:
@@ -93,6 +101,10 @@ class Stranger:
         folder = self.root.parent / "tools"
         folder.mkdir(exist_ok=True)
         shutil.copy2(program, folder / program.name)
+        self.offer_all(folder)
+
+    def offer_all(self, folder: Path) -> None:
+        """Put a folder of programs at the front of the caller's PATH."""
         path = self.caller.get("PATH", os.environ["PATH"])
         self.caller["PATH"] = f"{folder}:{path}"
 
@@ -130,16 +142,26 @@ class Stranger:
             file.write(toml)
 
     def passes(
-        self, phases: Sequence[str] = PHASES, *, init: Sequence[str] = (), made: Sequence[str] = ()
+        self,
+        phases: Sequence[str] = PHASES,
+        *,
+        init: Sequence[str] = (),
+        made: Sequence[str] = (),
+        anew: Sequence[str] = (),
     ) -> list[Ran]:
         """Its phases pass thrice: from an empty store, offline, and warm.
 
         `init` are further words of `init`, which writes the make.toml of a project without one;
         `made` are files of the project that its phases make anew.
+        `anew` are files and folders that the phases make, removed before the next run.
         """
         self.begin(init)
         before = self.files(made)
-        runs = [self.run(*phases), self.run(*phases, "--offline"), self.run(*phases)]
+        runs = [self.run(*phases)]
+        for further in (("--offline",), ()):
+            for name in anew:
+                self.remove(name)
+            runs.append(self.run(*phases, *further))
         for ran in runs:
             # one line for each workspace
             assert {one["name"] for one in ran.result["phases"]} == {*phases}
@@ -148,14 +170,26 @@ class Stranger:
         assert [ran.fetched for ran in runs[1:]] == [{}, {}], "the store has all of it"
         assert self.files(made) == before
         for manager in {one["manager"] for one in runs[0].sets}:
-            who = "root" if os.geteuid() == 0 else "ordinary user"
-            fetched = ["fetched"] if runs[0].fetched.get(manager) else []
-            ecosystems_document.record(manager, "found", *fetched, "offline", who)
+            fetched = ["fetched"] if runs[0].came(manager) else []
+            if not self.backend:
+                who = "root" if os.geteuid() == 0 else "ordinary user"
+                ecosystems_document.record(manager, "found", *fetched, "offline", who)
+            elif fetched:
+                ecosystems_document.record(manager, self.backend.capitalize())
         return runs
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder that phases made in the project, if it is there."""
+        path = self.root / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
     def run(self, *words: str) -> Ran:
         """`pipeline` with these words, which has to pass."""
-        done = self.call("pipeline", *words, "--output", "json")
+        backend = ("--backend", self.backend) if self.backend else ()
+        done = self.call("pipeline", *words, *backend, "--output", "json")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
         result = json.loads(done.stdout)
         assert (result["outcome"], result["degraded"]) == ("passed", []), done.stderr
