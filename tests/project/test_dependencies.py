@@ -159,6 +159,12 @@ def test_managers_of_one_family_install_for_each_other(tmp_path: Path):
     assert list(hints(phases)) == ["init"]
 
 
+@pytest.mark.parametrize("command", ["tox -e py", "nox -s tests"])
+def test_what_tox_and_nox_install_is_fetched_with_pips(tmp_path: Path, command: str):
+    root = laid_out(tmp_path, {"tox.ini": "", "noxfile.py": ""})
+    assert hints([asked(root, command)], {"pip"}) == {}
+
+
 def test_environments_that_tox_and_nox_prepared_are_there(tmp_path: Path):
     """The phase that runs the tests is not advised after the one that prepared them."""
     for prepare, run in (("tox -e py --notest", "tox -e py"), ("nox --install-only", "nox -R")):

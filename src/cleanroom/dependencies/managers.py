@@ -27,7 +27,13 @@ class _Known(NamedTuple):
 
 KNOWN = {
     "uv": _Known("uv:Uv", ("uv.lock",)),
-    "pip": _Known("pip:Pip", ("*.txt", "pylock.toml", "poetry.lock", "pyproject.toml", "setup.py")),
+    "pip": _Known(
+        "pip:Pip",
+        (
+            *("*.txt", "pylock.toml", "poetry.lock", "pyproject.toml", "setup.py"),
+            *("tox.ini", "tox.toml", "noxfile.py"),
+        ),
+    ),
     "npm": _Known("npm:Npm", ("package-lock.json", "npm-shrinkwrap.json")),
     "pnpm": _Known("pnpm:Pnpm", ("pnpm-lock.yaml",)),
     "yarn": _Known("yarn:Yarn", ("yarn.lock",)),

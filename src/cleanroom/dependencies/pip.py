@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import anyio.to_thread
 
-from cleanroom.dependencies import python_git, python_projects, requirements
+from cleanroom.dependencies import python_git, python_projects, python_runners, requirements
 from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.git_requirements import GitRequest, of_uv, requested
@@ -96,6 +96,8 @@ class Pip(Manager):
             found.pop(folder.inside(SETUP_SETTINGS), None)
         if PROJECT in folder.names:
             found |= folder.files((PROJECT,))
+        found |= folder.files(name for name in python_runners.FILES if name in folder.names)
+        found |= python_runners.nested(folder, found)
         if not found:
             return None
         further = folder.files((PYTHON_VERSION, UV_LOCK)) if folder.names else {}
@@ -278,6 +280,25 @@ def _nested(folder: ProjectFolder, name: str) -> dict[str, bytes]:
     return requirements.nested(folder.inside(name), read)
 
 
+def _runner_needs(found: Found) -> Needs:
+    """What tox and nox install, an environment by itself."""
+    locked: list[LockedPackage] = []
+    roots: list[Root] = []
+    problems, git = list[Problem](), list[GitRequest]()
+    for path, computed, read in python_runners.needs(found.folder, found.files):
+        problems += [*computed, *_problems(read)]
+        git += _git(read)
+        if read.locked:
+            locked += [LockedPackage(each.pinned) for each in read.entries if each.pinned]
+        else:
+            roots.append(Root(path, read.entries, read.constraints, read.prereleases))
+    return Needs(tuple(locked), tuple(dict.fromkeys(roots)), (), (), tuple(problems), tuple(git))
+
+
+def _git(read: requirements.Requirements) -> Iterator[GitRequest]:
+    return (one for text in read.elsewhere if (one := requested(text)) is not None)
+
+
 def _needs(found: Found) -> Needs:
     inside = {os.path.relpath(path, found.folder or "."): path for path in found.files}
     locked: list[LockedPackage] = []
@@ -291,7 +312,7 @@ def _needs(found: Found) -> Needs:
             continue
         read = requirements.parse(path, found.files)
         problems += _problems(read)
-        git += [one for text in read.elsewhere if (one := requested(text)) is not None]
+        git += _git(read)
         indexes += read.indexes
         extra += read.extra_indexes
         if read.locked:
@@ -308,14 +329,14 @@ def _needs(found: Found) -> Needs:
             problems += lock.problems
             git += lock.git
     git += _of_uv_lock(found.files.get(inside.get(UV_LOCK, ""), b""))
-    own = _own_needs(found, inside)
+    own, runners = _own_needs(found, inside), _runner_needs(found)
     return Needs(
-        tuple(dict.fromkeys(locked)),
-        (*roots, *own.roots),
+        tuple(dict.fromkeys((*locked, *runners.locked))),
+        (*roots, *own.roots, *runners.roots),
         tuple(url for url in map(_index, indexes) if url),
         tuple(url for url in map(_index, extra) if url),
-        tuple(dict.fromkeys((*problems, *own.problems))),
-        tuple(dict.fromkeys((*git, *own.git))),
+        tuple(dict.fromkeys((*problems, *own.problems, *runners.problems))),
+        tuple(dict.fromkeys((*git, *own.git, *runners.git))),
     )
 
 

@@ -39,6 +39,14 @@ class Entry(NamedTuple):
             return None
         return Pinned(found[1], found[2], (found[3] or "").strip(), self.hashes)
 
+    def where(self, marker: str) -> Entry:
+        """The entry for the environments of a marker only."""
+        if not marker:
+            return self
+        text, _, own = self.text.partition(";")
+        both = f"({own.strip()}) and {marker}" if own.strip() else marker
+        return Entry(f"{text.strip()} ; {both}", self.hashes)
+
 
 class Pinned(NamedTuple):
     """One version of a package, and the digests that its files may have."""

@@ -86,6 +86,10 @@ def hints(
     return found
 
 
+# What runs another manager, and that one: its packages are fetched with the other's.
+_BRINGERS = {"tox": "pip", "nox": "pip"}
+
+
 def _family(call: _Call) -> str:
     """Managers of one family put packages into one place."""
     return _FAMILIES.get(call.manager, call.manager)
@@ -109,7 +113,7 @@ def _hint(
         lines = []
         if manager.unlocked(call.folder):
             lines.append(manager.lock)
-        brought = call.manager in fetched()
+        brought = _BRINGERS.get(call.manager, call.manager) in fetched()
         if not brought:
             lines.append(_install_line(call))
         if lines:
