@@ -9,9 +9,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cleanroom.cli.app import app
 from cleanroom.model.errors import ProjectError
 from cleanroom.project import load
 from cleanroom.project.init import write_make_toml
@@ -203,3 +205,21 @@ def test_any_services_give_a_file_that_loads_or_an_error_with_its_place(tmp_path
 def test_odd_files_give_a_file_that_loads(tmp_path: Path, text: str):
     """What is not understood is left out."""
     loaded(tmp_path, text)
+
+
+def test_a_command_of_a_service_of_ours_is_named_as_not_taken_over(tmp_path: Path):
+    text = "services:\n  cache: {image: redis, command: redis-server --maxmemory 64mb}\n"
+    (tmp_path / "compose.yaml").write_text(text)
+    write_make_toml(tmp_path, tmp_path / "compose.yaml")
+    assert "# cache: its `command` is not taken over" in (tmp_path / "make.toml").read_text()
+
+
+def test_a_compose_file_is_told_of_where_it_was_not_asked_for(tmp_path: Path):
+    """On the terminal too; a second `init` says that the first one's file is in the way."""
+    (tmp_path / "compose.yaml").write_text("services: {cache: {image: redis}}\n")
+    shown = CliRunner().invoke(app, ["init", "--root", str(tmp_path)])
+    assert "added .ggen/ to .gitignore" in shown.output
+    assert "`cleanroom-engine init --from compose.yaml` writes it" in shown.output
+    with pytest.raises(ProjectError) as caught:
+        write_make_toml(tmp_path, tmp_path / "compose.yaml")
+    assert "move it away and run the same command again" in str(caught.value.hint)

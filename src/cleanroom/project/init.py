@@ -39,8 +39,10 @@ class Written(NamedTuple):
     """What `init` wrote."""
 
     path: Path  # the project's make.toml
-    others: tuple[Path, ...]  # of its workspaces, and its .gitignore
+    others: tuple[Path, ...]  # of its workspaces
     phases: tuple[str, ...]  # in the order of a pipeline
+    ignored: str = ""  # the line that its .gitignore got; "" where it had one
+    compose: str = ""  # a compose file whose services were not taken over
 
 
 def write_make_toml(root: Path, source: Path | None = None) -> Written:
@@ -72,7 +74,7 @@ def write_make_toml(root: Path, source: Path | None = None) -> Written:
     ]
     path = _create(root, texts[""])
     ignored = _ignore(root)
-    return Written(path, (*others, *ignored), phases)
+    return Written(path, tuple(others), phases, ignored, "" if source else _compose_file(root))
 
 
 def _texts(root: Path, source: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -103,9 +105,14 @@ def _from_starters(
     return {**own, "": whole}, phases
 
 
+def _compose_file(root: Path) -> str:
+    """The project's compose file; "" where it has none."""
+    return next((name for name in _COMPOSE_FILES if is_file(root / name)), "")
+
+
 def _unread_compose(root: Path) -> tuple[str, ...]:
     """The comment on a compose file whose services were not asked for."""
-    found = next((name for name in _COMPOSE_FILES if is_file(root / name)), "")
+    found = _compose_file(root)
     if not found:
         return ()
     return (f"`cleanroom-engine init --from {found}` takes the services of {found} over.",)
@@ -130,8 +137,8 @@ def _create(folder: Path, content: str) -> Path:
     return folder / FILE
 
 
-def _ignore(root: Path) -> tuple[Path, ...]:
-    """Add our folder to .gitignore, where no line of it covers that already.
+def _ignore(root: Path) -> str:
+    """Add our folder to .gitignore, where no line of it covers that already; the line, or "".
 
     One that is a link, or another user's, is left as it is.
     """
@@ -142,14 +149,14 @@ def _ignore(root: Path) -> tuple[Path, ...]:
             content = stream.read()
             lines = {line.strip().strip(b"/") for line in content.splitlines()}
             if _IGNORED.strip("/").encode() in lines:
-                return ()
+                return ""
             begun = b"" if not content or content.endswith(b"\n") else b"\n"
             stream.write(begun + _IGNORED.encode() + b"\n")
     except OSError as error:
         if is_misplaced(error):
-            return ()
+            return ""
         raise _not_written(_IGNORE_FILE, error) from error
-    return (root / _IGNORE_FILE,)
+    return _IGNORED
 
 
 def _not_written(name: str, error: OSError) -> ArtifactError:
@@ -161,9 +168,7 @@ def _not_written(name: str, error: OSError) -> ArtifactError:
 
 
 def _exists() -> ProjectError:
-    hint = (
-        "edit it, or move it away first; `cleanroom-engine init --from FILE` converts another file"
-    )
+    hint = "edit it; to have another one written, move it away and run the same command again"
     return ProjectError(
         "CR-INIT-001",
         f"{FILE}: expected none, found one; it is left as it is",

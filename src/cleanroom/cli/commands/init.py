@@ -31,10 +31,17 @@ def init(source: str | None, colour: str, root: str) -> None:
 
     written = engine.init(root, source)
     phases = " ".join(written.phases)
+    further = [f"added {written.ignored} to .gitignore"] if written.ignored else []
+    if written.compose:
+        further.append(
+            f"{written.compose} has services: move make.toml away, and "
+            f"`cleanroom-engine init --from {written.compose}` writes it with them"
+        )
     write_lines(
         Output(colour),
         [
             *(f"wrote {safe(str(path))}" for path in (written.path, *written.others)),
+            *further,
             "next: `cleanroom-engine plan` shows what would run"
             + (f", `cleanroom-engine pipeline {safe(phases)}` runs it" if phases else ""),
         ],

@@ -68,6 +68,11 @@ def taken_over(file: ComposeFile) -> Taken:
     backings = {name: _backing(each) for name, each in file.services.items() if each.folder is None}
     usable = {name: each for name, each in backings.items() if not _obstacle(each)}
     comments = [f"{name}: {_obstacle(each)}" for name, each in backings.items() if _obstacle(each)]
+    comments += [
+        f"{name}: its `command` is not taken over, {each.kind} is started in its own way"
+        for name, each in usable.items()
+        if each.kind and each.service.command
+    ]
     comments += [f"{key}: not followed" for key in file.unread]
     env: dict[str, dict[str, str]] = {name: {} for name in usable}
     phases: dict[str, tuple[str, ...]] = {}
