@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +126,53 @@ def test_a_gitignore_that_is_a_link_is_left_alone(tmp_path: Path):
     written = write_make_toml(tmp_path / "project")
     assert (tmp_path / "elsewhere").read_text() == "x\n"
     assert written.others == ()
+
+
+SCRIPTED = """[build-system]
+requires = ["hatchling"]
+[project]
+name = "p"
+dependencies = ["pytest"]
+"""
+TESTED = {"tests/test_a.py": "def test_a():\n    pass\n"}
+DJANGO = {
+    "manage.py": 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n',
+    "requirements.txt": "django\npytest-django\npsycopg\n",
+    "shop/tests.py": "from django.test import TestCase\n",
+}
+
+
+def in_make_toml(root: Path, files: dict[str, str]) -> dict[str, Any]:
+    write_make_toml(lay_out(root, files))
+    return tomllib.loads((root / "make.toml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("further", "path"), [("", False), ('[project.scripts]\np = "p:main"\n', True)]
+)
+def test_tests_find_the_scripts_of_their_own_project(tmp_path: Path, further: str, path: bool):
+    """By name, as in an activated environment."""
+    made = in_make_toml(tmp_path / "p", {**TESTED, "pyproject.toml": SCRIPTED + further})
+    before = 'PATH="$PWD/.venv/bin:$PATH" ' if path else ""
+    expected = [f"{before}.venv/bin/python -m pytest -q"]
+    assert made["lifecycle"]["test"]["commands"] == expected
+
+
+@pytest.mark.parametrize(
+    ("further", "command", "variables"),
+    [
+        ({}, "manage.py test", {}),
+        ({"pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = shop.settings\n"}, "-m pytest -q", {}),
+        (
+            {"shop/test_a.py": "import pytest\n"},
+            "-m pytest -q",
+            {"DJANGO_SETTINGS_MODULE": "shop.settings"},
+        ),
+    ],
+)
+def test_pytest_gets_the_settings_of_django_or_manage_py_runs_the_tests(
+    tmp_path: Path, further: dict[str, str], command: str, variables: dict[str, str]
+):
+    made = in_make_toml(tmp_path / "p", {**DJANGO, **further})
+    assert made["lifecycle"]["test"]["commands"] == [f".venv/bin/python {command}"]
+    assert made["cleanroom"].get("variables", {}) == variables

@@ -69,6 +69,9 @@ def starter(root: Path) -> Starter:
     install = _install(project)
     python = f"{project.environment}/bin/python" if install else "python3"
     test, prepare = _tests(project, python)
+    if " -m " in test and _has_scripts(project):
+        # Its tests may call them by name, as from an activated environment.
+        test = f'PATH="$PWD/{project.environment}/bin:$PATH" {test}'
     compiled = f"{python} -m compileall -q -x {_SKIPPED} ."
     wheel = _wheel(project) if install else ""
     commands = {
@@ -80,6 +83,8 @@ def starter(root: Path) -> Starter:
     variables = {}
     if project.manager == "poetry":
         variables["POETRY_VIRTUALENVS_IN_PROJECT"] = "true"
+    if _uses_django(project) and " -m pytest" in test and not _names_settings(project):
+        variables.update(_settings_of(project))
     if not install and is_folder(root / "src"):
         variables["PYTHONPATH"] = "src"
     described = {"init": "Show the interpreter: no packages are needed"} if not install else {}
@@ -206,9 +211,12 @@ def _poetry_groups(project: _Project) -> str:
 
 def _tests(project: _Project, python: str) -> tuple[str, list[str]]:
     """The command that runs the tests, and those that prepare it."""
-    if _uses_pytest(project) and project.tests:
+    django = _uses_django(project)
+    # Without settings pytest imports no model; tests that need pytest keep it.
+    unset = django and not _names_settings(project) and not _imports_pytest(project)
+    if _uses_pytest(project) and project.tests and not unset:
         return f"{python} -m pytest -q", []
-    if is_file(project.root / "manage.py"):
+    if django:
         return f"{python} manage.py test", []
     runner = _other_runner(project)
     program = f"{project.environment}/bin/{runner}" if runner in project.declared else runner
@@ -226,6 +234,42 @@ def _tests(project: _Project, python: str) -> tuple[str, list[str]]:
 
 def _uses_pytest(project: _Project) -> bool:
     return any(name == "pytest" or name.startswith("pytest-") for name in project.declared)
+
+
+def _has_scripts(project: _Project) -> bool:
+    """Whether installing it makes programs of its own."""
+    own = table(project.pyproject, "project")
+    poetry = table(project.pyproject, "tool", "poetry")
+    setup = read_text(project.root / "setup.cfg") + read_text(project.root / "setup.py")
+    named = own.get("scripts") or own.get("gui-scripts") or poetry.get("scripts")
+    return project.is_package and (bool(named) or "console_scripts" in setup)
+
+
+def _uses_django(project: _Project) -> bool:
+    return is_file(project.root / "manage.py")
+
+
+def _names_settings(project: _Project) -> bool:
+    """Whether pytest is told which settings Django has."""
+    files = ("pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml", "conftest.py")
+    places = (*files, "tests/conftest.py", "test/conftest.py")
+    named = ("DJANGO_SETTINGS_MODULE", "--ds", "settings.configure")
+    texts = [read_text(project.root / name) for name in places]
+    return any(word in text for text in texts for word in named)
+
+
+def _imports_pytest(project: _Project) -> bool:
+    found = (read_text(project.root / name) for name in project.tests[:50])
+    return any(re.search(r"^\s*(import|from) pytest\b", text, re.M) for text in found)
+
+
+def _settings_of(project: _Project) -> dict[str, str]:
+    """The settings that manage.py names."""
+    found = re.search(
+        r"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']([\w.]+)[\"']",
+        read_text(project.root / "manage.py"),
+    )
+    return {"DJANGO_SETTINGS_MODULE": found[1]} if found else {}
 
 
 def _other_runner(project: _Project) -> str:
