@@ -176,3 +176,38 @@ def test_pytest_gets_the_settings_of_django_or_manage_py_runs_the_tests(
     made = in_make_toml(tmp_path / "p", {**DJANGO, **further})
     assert made["lifecycle"]["test"]["commands"] == [f".venv/bin/python {command}"]
     assert made["cleanroom"].get("variables", {}) == variables
+
+
+POSTGRES = 'DATABASE_URL = "postgres://shop@localhost/shop"\n'
+
+
+@pytest.mark.parametrize(
+    ("files", "containers", "services"),
+    [
+        (
+            {**DJANGO, "shop/settings.py": POSTGRES},
+            ["postgres"],
+            {"postgres": {"superuser": True}},
+        ),
+        (
+            {**TESTED, "requirements.txt": "asyncpg\npytest\n", "app/config.py": POSTGRES},
+            ["postgres"],
+            None,
+        ),
+        ({**DJANGO, "shop/settings.py": 'ENGINE = "django.db.backends.sqlite3"\n'}, None, None),
+        ({**DJANGO, "shop/settings.py": "", "shop/settings/prod.py": POSTGRES}, None, None),
+        (
+            {**DJANGO, "requirements.txt": "django\n", "shop/settings.py": POSTGRES},
+            None,
+            None,
+        ),
+    ],
+)
+def test_postgresql_is_there_for_tests_that_evidently_need_it(
+    tmp_path: Path, files: dict[str, str], containers: list[str] | None, services: object
+):
+    """A driver is declared and the settings name it, and no SQLite."""
+    made = in_make_toml(tmp_path / "p", {k: v for k, v in files.items() if v})
+    assert made["lifecycle"]["test"].get("cleanroom", {}).get("containers") == containers
+    assert made["cleanroom"].get("services") == services
+    assert load(tmp_path / "p", caller={}, floor=NO_FLOOR).phases

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from cleanroom.core.beneath import Folder, is_misplaced
 from cleanroom.core.files import is_file
 from cleanroom.model.errors import ArtifactError, ProjectError
@@ -17,7 +19,7 @@ from cleanroom.project.project_file import FILE, PYPROJECT, hidden_table
 from cleanroom.project.raw_project import RawPhase, RawProject
 from cleanroom.project.source import read_source
 from cleanroom.project.starters import compose, text
-from cleanroom.project.starters.base import Starter
+from cleanroom.project.starters.base import Starter, StarterService
 from cleanroom.project.starters.compose_file import read_compose
 from cleanroom.project.starters.recognition import recognized
 from cleanroom.project.yaml_source import read_yaml
@@ -92,10 +94,12 @@ def _texts(root: Path, source: Path | None) -> tuple[dict[str, str], tuple[str, 
 def _from_starters(
     root: Path, starters: Mapping[str, Starter], taken: compose.Taken | None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
+    if taken is None:
+        starters = {folder: _with_services(each) for folder, each in starters.items()}
     first = next(iter(starters.values()))
     phases = tuple(phase.name for phase in first.phases)
     name = _project_name(starters, root)
-    services = taken.services if taken else ()
+    services = taken.services if taken else _own_services(starters)
     backend = taken.backend if taken else ""
     comments = taken.comments if taken else _unread_compose(root)
     if len(starters) == 1 and "" in starters:
@@ -103,6 +107,26 @@ def _from_starters(
     own = {folder: text.of_workspace(each) for folder, each in starters.items() if folder}
     whole = text.of_workspaces(starters, name, services, backend, comments)
     return {**own, "": whole}, phases
+
+
+def _with_services(starter: Starter) -> Starter:
+    """The starter, whose tests name the services that it evidently needs."""
+    names = tuple(service.name for service in starter.services)
+    phases = tuple(
+        msgspec.structs.replace(phase, containers=names) if phase.name == "test" else phase
+        for phase in starter.phases
+    )
+    return msgspec.structs.replace(starter, phases=phases)
+
+
+def _own_services(starters: Mapping[str, Starter]) -> tuple[StarterService, ...]:
+    """Each once; of several of one name that with the most keys."""
+    found: dict[str, StarterService] = {}
+    for service in (one for each in starters.values() for one in each.services):
+        before = found.get(service.name)
+        if before is None or len(service.keys) > len(before.keys):
+            found[service.name] = service
+    return tuple(found.values())
 
 
 def _compose_file(root: Path) -> str:

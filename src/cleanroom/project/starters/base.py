@@ -33,6 +33,9 @@ class Starter(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     phases: tuple[StarterPhase, ...]
     variables: Mapping[str, str] = {}
+    # what its tests evidently need; a compose file that is taken over goes before it
+    services: tuple[StarterService, ...] = ()
+    slo: str = "20s"
     comments: tuple[str, ...] = ()  # what was not found, or could not be taken over
 
     def has_phase(self, name: str) -> bool:

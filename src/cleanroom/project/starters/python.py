@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from cleanroom.core.files import is_file, is_folder
 from cleanroom.project import manifests
 from cleanroom.project.manifests import read_text, requirement_name, table, texts
-from cleanroom.project.starters.base import Starter, no_tests, phases
+from cleanroom.project.starters.base import Starter, StarterService, no_tests, phases
 from cleanroom.project.starters.files import files_below
 from cleanroom.project.tools import virtual_environments
 
@@ -30,6 +30,16 @@ _FOREIGN = {"Pipfile": "pipenv", "pdm.lock": "pdm", "environment.yml": "conda"}
 _DEFAULT_VERSION = (3, 12)
 _TEST_FILES = re.compile(r"(?:.*/)?(?:test_[^/]*|[^/]*_test|tests)\.py|tests?/.*(?<!__)\.py")
 _TESTING = ("test", "tests", "testing", "dev", "develop", "development")
+_POSTGRES_DRIVERS = frozenset(
+    ("psycopg", "psycopg-binary", "psycopg2", "psycopg2-binary", "asyncpg", "pg8000")
+)
+_SETTINGS_FILES = re.compile(
+    r"(?:.*/)?(?:(?:settings|config|conf|database|db)\.py"
+    r"|settings/(?!prod|live|staging|deploy)[^/]*\.py)"
+)
+_POSTGRES = re.compile(
+    r"postgres(?:ql)?(?:\+\w+)?://|django\.db\.backends\.postgresql|[\"']postgresql\+\w+[\"']"
+)
 _SKIPPED = r"'(^|/)(\.venv|venv|env|\.tox|\.nox|node_modules)/'"
 
 
@@ -95,6 +105,7 @@ def starter(root: Path) -> Starter:
         phases=phases(commands, **described),
         variables=variables,
         comments=(*no_tests(commands), *_foreign(root)),
+        services=_services(project) if test else (),
     )
 
 
@@ -234,6 +245,20 @@ def _tests(project: _Project, python: str) -> tuple[str, list[str]]:
 
 def _uses_pytest(project: _Project) -> bool:
     return any(name == "pytest" or name.startswith("pytest-") for name in project.declared)
+
+
+def _services(project: _Project) -> tuple[StarterService, ...]:
+    """PostgreSQL, where a driver of it is declared and the settings name it and no other."""
+    if not _POSTGRES_DRIVERS & project.declared:
+        return ()
+    names = [name for name in files_below(project.root) if _SETTINGS_FILES.fullmatch(name)]
+    texts = [read_text(project.root / name) for name in names[:50]]
+    if any("sqlite" in text for text in texts) or not any(map(_POSTGRES.search, texts)):
+        return ()
+    if not _uses_django(project):
+        return (StarterService(name="postgres", keys={}),)
+    comment = "The tests of Django make a database of their own"
+    return (StarterService(name="postgres", keys={"superuser": True}, comment=comment),)
 
 
 def _has_scripts(project: _Project) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -16,7 +16,7 @@ _SETTINGS = """\
 # For the whole project; a phase's own cleanroom.KEY goes before it. All keys: docs/make-toml.md of cleanroom-engine.
 [cleanroom]
 policy = "Medium"          # Low, Medium, High or Locked
-slo = "20s"                # what a whole run should take at most
+slo = {slo:<20} # what a whole run should take at most
 """  # noqa: E501
 _IMAGE = (
     "image = {image}   # what container backends run phases in; the embedded backend needs none\n"
@@ -38,7 +38,7 @@ def whole(
     """The make.toml of a project that is in one folder."""
     parts = [
         _head(starter, name, comments),
-        f"{_SETTINGS}{_backend(backend)}{_image(starter)}{_variables(starter)}",
+        f"{_settings([starter])}{_backend(backend)}{_image(starter)}{_variables(starter)}",
         *_services(services),
         *_phases(starter.phases, hint=not services),
     ]
@@ -69,7 +69,7 @@ def of_workspaces(
         for folder in starters
     ]
     settings = f"{_image(root)}{_variables(root)}" if root else ""
-    whole = f"{_SETTINGS}{_backend(backend)}{settings}"
+    whole = f"{_settings(starters.values())}{_backend(backend)}{settings}"
     parts = [head, *workspaces, whole, *_services(services)]
     if root:
         parts += _phases(root.phases, hint=not services)
@@ -88,6 +88,12 @@ def _head(starter: Starter, name: str, comments: Sequence[str]) -> str:
     head = _HEAD.format(language=starter.language, phases=named)
     lines = "".join(f"# {_line(comment)}\n" for comment in (*starter.comments, *comments))
     return f"{head}{lines}\n[project]\nname = {_value(name)}\n"
+
+
+def _settings(starters: Iterable[Starter]) -> str:
+    """The first lines of the settings; the slo is that of what takes longest."""
+    slo = max((each.slo for each in starters), key=lambda slo: slo.endswith("m"))
+    return _SETTINGS.format(slo=_value(slo))
 
 
 def _line(comment: str) -> str:
@@ -110,7 +116,8 @@ def _variables(starter: Starter) -> str:
 
 
 def _services(services: Sequence[StarterService]) -> Iterator[str]:
-    for service in services:
+    # A service of ours without keys needs no table.
+    for service in (one for one in services if one.keys):
         comment = f"# {_line(service.comment)}\n" if service.comment else ""
         lines = "".join(f"{key} = {_value(value)}\n" for key, value in service.keys.items())
         yield f"{comment}[cleanroom.services.{_key(service.name)}]\n{lines}"
