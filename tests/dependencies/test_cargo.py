@@ -278,3 +278,28 @@ def test_two_archives_for_one_version_are_refused():
     with pytest.raises(DependencyRejected) as refused:
         _unpackings(sets)
     assert refused.value.code == "CR-FETCH-012"
+
+
+def test_two_crates_that_unpack_to_one_folder_are_refused():
+    """Also where the lock gives both the same archive."""
+    content = package(name="foo", version="1-1.0") + package(name="foo-1", version="1.0")
+    one = found(content)
+    lock = read_lock(one.name, one.files[one.name])
+    stored = [
+        Stored(
+            artifact=Artifact(
+                name=crate.name,
+                version=crate.version,
+                file=f"{crate.folder}.crate",
+                url="",
+                digest=f"sha256:{crate.digest}",
+            ),
+            sha256=crate.digest,
+            size=1,
+        )
+        for crate in lock.crates
+    ]
+    assert len(stored) == 2
+    fetched = Fetched(manager="cargo", folder="", name=one.name, files=tuple(stored))
+    with pytest.raises(DependencyRejected, match=r"foo 1-1\.0 unpacks to the same folder"):
+        _unpackings([Complete(one, fetched)])

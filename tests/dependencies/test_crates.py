@@ -69,6 +69,7 @@ def _link(kind: bytes, name: str) -> Change:
         ("b-1.0.0/a", None),
         ("a-1.0.0", None),
         ("a-1.0.0/" + "x" * 1100, None),
+        ("a-1.0.0/\udcff", None),
         ("a-1.0.0/a", _link(tarfile.SYMTYPE, "/etc/passwd")),
         ("a-1.0.0/a", _link(tarfile.LNKTYPE, "a-1.0.0/b")),
         ("a-1.0.0/a", _link(tarfile.CHRTYPE, "")),

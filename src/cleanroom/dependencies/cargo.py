@@ -359,10 +359,10 @@ def _unpackings(sets: Iterable[Complete]) -> dict[Crate, Stored]:
     """The crates of all sets that were fetched, and their archives.
 
     Raises:
-        DependencyRejected: two locks name different archives for one version.
+        DependencyRejected: two crates, or two archives of one version, would share a folder.
     """
     found: dict[Crate, Stored] = {}
-    digests: dict[tuple[str, str], str] = {}
+    owners: dict[tuple[str, str], Crate] = {}
     for one, fetched in sets:
         crates = read_lock(one.name, one.files[one.name]).crates
         stored = {(file.artifact.file, file.artifact.digest): file for file in fetched.files}
@@ -370,7 +370,11 @@ def _unpackings(sets: Iterable[Complete]) -> dict[Crate, Stored]:
             file = stored.get((f"{crate.folder}.crate", f"sha256:{crate.digest}"))
             if file is None:
                 continue
-            if digests.setdefault((crate.origin, crate.folder), crate.digest) != crate.digest:
+            # "foo" 1-1.0 and "foo-1" 1.0 have one folder too
+            owner = owners.setdefault((crate.origin, crate.folder), crate)
+            if (owner.name, owner.version) != (crate.name, crate.version):
+                raise _refused(crate, f"{owner.name} {owner.version} unpacks to the same folder")
+            if owner.digest != crate.digest:
                 raise _refused(crate, "two locks of the project name different archives")
             found[crate] = file
     return found

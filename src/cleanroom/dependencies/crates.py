@@ -80,6 +80,9 @@ def _checked(path: str, name: str) -> str:
         raise Unsafe(f"{path!r} is not below {name!r}")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise Unsafe(f"{path!r} leads out of it")
+    # cargo's list of digests is JSON, which has no name of other bytes
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        raise Unsafe(f"{path!a} is no UTF-8")
     return "/".join(parts[1:])
 
 
