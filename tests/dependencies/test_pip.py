@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.dependencies import discovery, python_projects, requirements, simple_index
+from cleanroom.dependencies import pip as pip_module
 from cleanroom.dependencies.model import Artifact, Complete, Fetched, Found, Stored
 from cleanroom.dependencies.pip import Pip
 from cleanroom.dependencies.pip_config import PipConfig, index_hosts
@@ -403,3 +404,20 @@ def test_a_back_end_that_may_ask_for_more_is_named(backend: str, named: int):
     text = f'[build-system]\nrequires = []\nbuild-backend = "{backend}"\n[project]\nname = "p"\n'
     lock = MANAGER.read(found(pyproject_toml=text))
     assert len(lock.problems) == named
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"requirements.txt": b"a\nfoo==${PIP_PROXY}\n-c c.txt\n", "c.txt": b"a==${PIP_PROXY}\n"},
+        {"requirements.txt": b"a\nfoo; python_version < '${PIP_PROXY}'\n"},
+        {"pyproject.toml": b"[project]\nname='p'\ndependencies=['a', 'foo==${PIP_PROXY}']\n"},
+    ],
+)
+def test_a_requirement_with_a_variable_is_named_and_not_given_to_pip(files: dict[str, bytes]):
+    """pip would fill in a proxy's login, and print it or ask an index for it."""
+    needs = pip_module._needs(Found("pip", "", files))
+    assert "${PIP_PROXY}" in needs.problems[0].entry
+    written = [root_files(0, root).files for root in needs.roots]
+    assert written
+    assert not any(b"${" in text for one in written for text in one.values())

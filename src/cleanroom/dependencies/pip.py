@@ -382,6 +382,12 @@ def _problems(read: requirements.Requirements) -> Iterator[Problem]:
             yield Problem(
                 entry=without_credentials(address), why="only a git address over https is fetched"
             )
+    for text in read.expanded:
+        yield Problem(
+            entry=ascii(without_credentials(text))[1:201].rstrip("'"),
+            why="it names a variable, and the fetch step gives pip none of yours",
+            hint="write it out",
+        )
     for path in read.missing:
         yield Problem(
             entry=ascii(path)[1:201].rstrip("'"),

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.git_requirements import GitRequest, of_lock, requested
 from cleanroom.dependencies.model import Problem
-from cleanroom.dependencies.requirements import Entry, Pinned
+from cleanroom.dependencies.requirements import Entry, Pinned, names_variable
 from cleanroom.dependencies.simple_index import IndexFile, is_file_name, normalized
 from cleanroom.model.errors import ProjectError
 
@@ -338,5 +338,6 @@ def _is_requirement(text: str) -> bool:
         text.isprintable()
         and _REQUIREMENT.fullmatch(text.strip()) is not None
         and "://" not in text
+        and not names_variable(text)
         and " -" not in text.partition(";")[0]
     )

@@ -65,6 +65,7 @@ class Requirements(NamedTuple):
     indexes: tuple[str, ...] = ()  # of --index-url; the last one counts
     extra_indexes: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()  # addresses and repositories, which are not fetched
+    expanded: tuple[str, ...] = ()  # those with a variable, which pip would fill in
     files: tuple[str, ...] = ()  # all that were read, by path
     missing: tuple[str, ...] = ()  # named, but not there
     prereleases: bool = False
@@ -101,6 +102,7 @@ def parse(path: str, files: Mapping[str, bytes]) -> Requirements:
         tuple(reader.indexes),
         tuple(dict.fromkeys(reader.extra_indexes)),
         tuple(dict.fromkeys(reader.elsewhere)),
+        tuple(dict.fromkeys(reader.expanded)),
         tuple(reader.files),
         tuple(dict.fromkeys(reader.missing)),
         reader.prereleases,
@@ -115,6 +117,7 @@ class _Reader:
         self.indexes: list[str] = []
         self.extra_indexes: list[str] = []
         self.elsewhere: list[str] = []
+        self.expanded: list[str] = []
         self.files: list[str] = []
         self.missing: list[str] = []
         self.prereleases = False
@@ -157,7 +160,9 @@ class _Reader:
     def _requirement(self, line: str, *, constrains: bool) -> None:
         hashes = tuple(found.lower() for found in _HASH.findall(line))
         text = re.split(r"\s--", line, maxsplit=1)[0].strip()
-        if _is_address(text):
+        if names_variable(text):
+            self.expanded.append(text)
+        elif _is_address(text):
             self.elsewhere.append(text)
         elif _NAMED.fullmatch(text) and not text.endswith((".whl", ".tar.gz", ".zip")):
             if constrains:
@@ -165,6 +170,14 @@ class _Reader:
             else:
                 self.entries.append(Entry(text, hashes))
         # What is left is a path of the project, which phases see.
+
+
+def names_variable(text: str) -> bool:
+    """Whether pip would put a variable's value into it.
+
+    Variables of the fetch step have logins, and a project's files have no say where these go.
+    """
+    return "${" in text
 
 
 def lines(content: bytes) -> Iterator[str]:

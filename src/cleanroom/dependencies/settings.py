@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cleanroom.core.files import open_to_read
 
@@ -101,6 +101,17 @@ def secrets_of(authorization: str) -> list[str]:
             # Some registries take a token as the name, with a word in the password's place.
             found += [login, password, *([user] if password in _NO_PASSWORDS else [])]
     return [value for value in found if value not in _NO_PASSWORDS]
+
+
+def login_of(url: str) -> list[str]:
+    """The Authorization header of the login in an address, such as a proxy's; none without one."""
+    try:
+        login = urlsplit(url).netloc.rpartition("@")[0]
+    except ValueError:
+        return []
+    user, _, password = login.partition(":")
+    written = ((user, password), (unquote(user), unquote(password)))
+    return [basic(*one)["Authorization"] for one in dict.fromkeys(written) if login]
 
 
 def read_text(path: Path) -> str:

@@ -18,7 +18,7 @@ from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.git_sources import PACK, fetching, source_of
 from cleanroom.dependencies.model import Artifact, Problem, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
-from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of
+from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of, login_of
 from cleanroom.dependencies.store import Rejected, Store
 from cleanroom.engine.fetch.environment import (
     ORDERS,
@@ -70,6 +70,7 @@ class FetchSession:
         self._progress = progress
         self._policy = policy
         self._folders = ExitStack()
+        environments.conceal(login_of(manager.settings.proxy))
         self.problems: list[Problem] = []
 
     async def __aenter__(self) -> FetchSession:
