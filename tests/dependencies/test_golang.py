@@ -278,3 +278,18 @@ def test_phases_have_the_cache_in_the_home_that_stays():
 
     assert f"{HOME}/.cache" == HOME_CACHE
     assert manager().access("/view").variables["GOMODCACHE"].startswith(f"{HOME_CACHE}/")
+
+
+def test_a_zip_of_more_entries_than_a_module_has_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They are counted before the library holds them."""
+    monkeypatch.setattr("cleanroom.dependencies.go_hashes.ENTRIES_MAX", 2)
+    for many in (2, 3):
+        path = tmp_path / f"{many}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(many):
+                archive.writestr(f"m@v1.0.0/{number}", b"")
+        assert (of_zip(path) == NOT_A_ZIP) == (many == 3)
+    monkeypatch.setattr("zipfile.ZipFile", None)
+    assert of_zip(tmp_path / "3.zip") == NOT_A_ZIP

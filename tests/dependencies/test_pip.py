@@ -421,3 +421,9 @@ def test_a_requirement_with_a_variable_is_named_and_not_given_to_pip(files: dict
     written = [root_files(0, root).files for root in needs.roots]
     assert written
     assert not any(b"${" in text for one in written for text in one.values())
+
+
+@pytest.mark.parametrize("page", [b"<![a", b"<a href='a-1.tar.gz'>" + b" " * simple_index.HTML_MAX])
+def test_a_page_that_no_index_writes_has_no_files(page: bytes):
+    """A declaration that is none, and more than an index has."""
+    assert simple_index.files(page, "https://index.example/a/") == []

@@ -7,7 +7,6 @@ CARGO_HOME that phases have copy-on-write. The project's own `.cargo/config.toml
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -47,6 +46,7 @@ from cleanroom.dependencies.model import (
 )
 from cleanroom.dependencies.session import Manager, Page, Session
 from cleanroom.dependencies.settings import Settings, host_of
+from cleanroom.dependencies.toml_reader import read_toml
 from cleanroom.model.errors import DependencyRejected, DependencyUnavailable, ProjectError
 
 LOCK = "Cargo.lock"
@@ -238,8 +238,8 @@ def read_lock(path: str, content: bytes) -> CargoLock:
         ProjectError: it is no lock of cargo's.
     """
     try:
-        document = tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:
+        document = read_toml(content)
+    except ValueError as error:
         raise _unreadable(path, str(error)) from error
     packages = document.get("package", [])
     if not isinstance(packages, list) or not all(isinstance(one, dict) for one in packages):

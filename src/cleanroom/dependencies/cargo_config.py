@@ -5,7 +5,6 @@ about where its packages come from. Pure, but for reading the caller's files.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cleanroom.dependencies.settings import Settings, read_text
+from cleanroom.dependencies.toml_reader import read_toml
 
 CRATES_IO = "crates-io"
 CRATES_IO_INDEXES = frozenset(
@@ -144,8 +144,8 @@ def _first(home: Path, *names: str) -> dict[str, Any]:
 
 def _document(text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError):
+        return read_toml(text.encode())
+    except ValueError:
         return {}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +27,7 @@ from cleanroom.dependencies.git_sources import (
     refused,
 )
 from cleanroom.dependencies.model import Artifact
+from cleanroom.dependencies.toml_reader import read_toml
 from cleanroom.model.errors import DependencyRejected, DependencyUnavailable
 
 MANIFEST = "Cargo.toml"
@@ -168,8 +168,8 @@ def _manifests(repository: Path) -> dict[str, dict[str, Any]]:
             continue
         inside = os.path.relpath(above, repository)
         try:
-            found["" if inside == "." else inside] = tomllib.loads(path.read_text())
-        except (ValueError, RecursionError):
+            found["" if inside == "." else inside] = read_toml(path.read_bytes())
+        except ValueError:
             # cargo too goes on without one that it cannot read, such as a test's
             continue
     return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +50,7 @@ from cleanroom.dependencies.simple_index import (
     page_url,
 )
 from cleanroom.dependencies.store import hard_link
+from cleanroom.dependencies.toml_reader import read_toml
 from cleanroom.model.errors import DependencyUnavailable
 
 PROJECT, SETUP, SETUP_SETTINGS = "pyproject.toml", "setup.py", "setup.cfg"
@@ -343,8 +343,8 @@ def _needs(found: Found) -> Needs:
 def _of_uv_lock(content: bytes) -> list[GitRequest]:
     """The packages that uv has from repositories; uv's own manager reads the rest."""
     try:
-        packages = tomllib.loads(content.decode()).get("package", [])
-    except (ValueError, RecursionError):
+        packages = read_toml(content).get("package", [])
+    except ValueError:
         return []
     tables = [one for one in packages if isinstance(one, dict)] if packages else []
     sources = [(str(one.get("name", "")), one.get("source")) for one in tables]

@@ -7,7 +7,6 @@ Phases have them by a bare repository for each address, which git itself is led 
 from __future__ import annotations
 
 import posixpath
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from cleanroom.dependencies.python_projects import (
     setup_needs,
 )
 from cleanroom.dependencies.session import Session
+from cleanroom.dependencies.toml_reader import read_toml
 from cleanroom.model.errors import DependencyUnavailable, ProjectError
 
 FOLDER, CONFIGURATION = "git", "gitconfig"  # in a view
@@ -117,8 +117,8 @@ _OWN_FILES = ("pyproject.toml", "setup.cfg")
 
 def _extras(content: bytes, names: Iterable[str]) -> Iterator[str]:
     try:
-        document: dict[str, Any] = tomllib.loads(content.decode())
-    except (ValueError, RecursionError):
+        document: dict[str, Any] = read_toml(content)
+    except ValueError:
         return
     project = document.get("project")
     listed = project.get("optional-dependencies") if isinstance(project, dict) else None

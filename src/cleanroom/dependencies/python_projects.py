@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import configparser
 import re
-import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from cleanroom.dependencies.git_requirements import GitRequest, of_lock, request
 from cleanroom.dependencies.model import Problem
 from cleanroom.dependencies.requirements import Entry, Pinned, names_variable
 from cleanroom.dependencies.simple_index import IndexFile, is_file_name, normalized
+from cleanroom.dependencies.toml_reader import read_toml
 from cleanroom.model.errors import ProjectError
 
 DEFAULT_BUILD = ("setuptools>=40.8.0", "wheel")
@@ -295,8 +295,8 @@ def _named(path: str, package: Mapping[str, Any]) -> tuple[str, str]:
 
 def _document(path: str, content: bytes) -> dict[str, Any]:
     try:
-        return tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return read_toml(content)
+    except ValueError as error:
         raise _unreadable(path, str(error)) from error
 
 

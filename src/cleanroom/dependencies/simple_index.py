@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from html.parser import HTMLParser
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
@@ -16,6 +17,10 @@ from cleanroom.dependencies.digests import is_digest
 ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
 # No folder, no control character, and none that a shell or an option would read otherwise.
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.(?:whl|tar\.gz|zip|tar\.bz2|tgz)")
+
+
+# The parser takes a hundred times as much memory for a page of hostile attributes.
+HTML_MAX = 16 << 20  # 50,000 files; PyPI answers in JSON
 
 
 class IndexFile(NamedTuple):
@@ -82,8 +87,12 @@ def _json_files(content: bytes) -> Iterator[IndexFile]:
 
 
 def _html_files(content: bytes) -> Iterator[IndexFile]:
+    if len(content) > HTML_MAX:
+        return
     parser = _Links()
-    parser.feed(content.decode(errors="replace"))
+    # The parser asserts what declarations look like (`<![a`).
+    with suppress(AssertionError):
+        parser.feed(content.decode(errors="replace"))
     for link in parser.links:
         try:
             address, fragment = urldefrag(link)

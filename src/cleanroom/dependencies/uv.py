@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from cleanroom.dependencies.session import SERVED as MARK
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
 from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import take_folder
+from cleanroom.dependencies.toml_reader import read_toml
 from cleanroom.dependencies.uv_config import authorization, indexes
 from cleanroom.model.errors import DependencyUnavailable, ProjectError
 
@@ -173,8 +173,8 @@ class Uv(Manager):
 def _packages(found: Found) -> list[dict[str, Any]]:
     path = found.name
     try:
-        document = tomllib.loads(found.files[path].decode())
-    except (ValueError, RecursionError) as error:
+        document = read_toml(found.files[path])
+    except ValueError as error:
         raise _unreadable(path, str(error)) from error
     packages: list[dict[str, Any]] = document.get("package", [])
     valid = isinstance(packages, list) and all(
