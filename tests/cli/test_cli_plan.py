@@ -8,6 +8,8 @@ import msgspec
 
 from cleanroom.cli.commands.config import settings
 from cleanroom.cli.views.plan import plan_lines, plan_object
+from cleanroom.dependencies.model import Problem
+from cleanroom.engine.fetch.forecast import SetForecast
 from cleanroom.model.plan import Ignored, Origin, PhaseRun, Plan, ServiceSpec, Workspace
 from cleanroom.model.policy import Level, default_policy
 from support.paths import TESTS
@@ -130,3 +132,12 @@ def test_cli_config_tells_the_position_of_what_the_file_sets(tmp_path: Path) -> 
     assert origins["limits.memory_bytes"] == "make.toml:3:12"
     assert origins["seed"] == "make.toml:5:1"
     assert (origins["policy"], origins["backend"]) == ("command line", "default")
+
+
+def test_cli_plan_begins_no_line_with_an_entry_of_a_lock() -> None:
+    """A runner of CI takes one that begins with two colons as a command, after blanks too."""
+    problem = Problem(entry="::error::a v1", why="its version is none")
+    forecast = SetForecast(manager="go", file="go.sum", files=0, stored=False, problems=(problem,))
+    lines = plan_lines(planned(), dependencies=[forecast])
+    assert any("::error::a v1: its version is none" in line for line in lines)
+    assert not any(line.lstrip().startswith("::") for line in lines)

@@ -98,7 +98,8 @@ def _dependencies(one: SetForecast) -> list[str]:
         lines.append(f"  no lock pins {_some(one.unpinned)}: pinned on first use")
     for problem in one.problems:
         hint = f"; {problem.hint}" if problem.hint else ""
-        lines.append(f"  {problem.entry} is not fetched: {problem.why}{hint}")
+        # a runner of CI takes "::error::" at the beginning of a line as a command
+        lines.append(f"  not fetched: {problem.entry}: {problem.why}{hint}")
     return lines + [f"  {caution}" for caution in one.cautions]
 
 
