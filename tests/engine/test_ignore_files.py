@@ -167,3 +167,18 @@ def test_paths_of_any_depth_are_judged(tmp_path: Path):
     repository(tmp_path, **{".gitignore": "/a/a/a/\nb\n"})
     deep = "/".join(["a"] * 2000)
     assert covered(tmp_path, deep + "/x", "c/" * 1990 + "b") == {deep + "/x", "c/" * 1990 + "b"}
+
+
+def test_the_outermost_ignored_folder_is_known_whether_it_changed_or_not(tmp_path: Path):
+    """It stands above what is ignored, also for a project below its repository's top."""
+    root = repository(tmp_path / "r", **{".gitignore": ".venv/\n*.log\n"})
+    (root / "sub").mkdir()
+    changes = [
+        Change(path="a/x.log", kind="file"),
+        Change(path=".venv/lib/x/y.py", kind="file"),
+    ]
+    for project in (root, root / "sub"):
+        ignores = HostIgnores(str(project), NOBODY, time.time_ns())
+        above = ignores.folders_above(ignores.covered(changes))
+        assert ".venv" in above
+        assert "a" not in above

@@ -76,6 +76,49 @@ def test_a_folder_that_was_there_does_not_change_with_what_lies_in_it():
 # --- phases that did not pass
 
 
+def test_an_ignored_folder_comes_back_from_a_failed_phase_whole_or_not_at_all():
+    """A program that may not come back keeps its virtual environment away, and no other folder."""
+    venv = (".venv", ".venv/bin", ".venv/lib")
+    kept = (".venv/lib/a.py", "target/a.o")
+    changes = [*folders(*venv, "target"), *files(*kept, ".venv/bin/activate")]
+    host = HostFacts(
+        ignored=frozenset(change.path for change in changes),
+        ignored_folders=frozenset((*venv, "target")),
+    )
+    selection = select(changes, passed=False, outputs=None, host=host)
+    assert selection.paths == ("target", "target/a.o")
+    assert selection.incomplete == {".venv"}
+    assert unreported(changes, selection) == (".venv",)
+    assert select(changes, passed=True, outputs=None, host=host).incomplete == frozenset()
+
+
+def test_a_new_package_without_its_script_stays_away():
+    """In a virtual environment that the host has a package without its script is not installed."""
+    changes = [*folders(".venv/lib/x"), *files(".venv/lib/x/x.py", ".venv/bin/x")]
+    ignored = frozenset(change.path for change in changes)
+    above = frozenset((".venv", ".venv/lib"))
+    assert back(changes, passed=False, ignored=ignored, ignored_folders=above) == ()
+
+
+def test_removals_in_an_ignored_folder_do_not_keep_its_additions_away():
+    """A build that failed keeps what it has built, though it removed older parts."""
+    changes = [*files("target/new"), *deleted("target/old")]
+    ignored = frozenset(("target/new", "target/old"))
+    above = frozenset(("target",))
+    paths = back(changes, passed=False, ignored=ignored, ignored_folders=above)
+    assert paths == ("target/new",)
+
+
+def test_declared_outputs_come_from_an_incomplete_folder():
+    """What an output names comes back all the same, and makes no folder incomplete."""
+    changes = [*folders(".venv", ".venv/bin"), *files(".venv/a", ".venv/bin/activate")]
+    ignored = frozenset(change.path for change in changes)
+    host = {"ignored": ignored, "ignored_folders": frozenset((".venv", ".venv/bin"))}
+    outputs = (".venv/bin/activate",)
+    everything = tuple(change.path for change in changes)
+    assert back(changes, passed=False, outputs=outputs, **host) == everything
+
+
 def test_a_failed_phase_brings_outputs_and_ignored_paths():
     """Of a phase that failed nothing else comes back."""
     changes = files("src/a", "out/b", "cache/c", ".git/x")

@@ -28,6 +28,8 @@ class HostFacts(NamedTuple):
 
     # covered by the host's own ignore files
     ignored: frozenset[str] = frozenset()
+    # folders above those, covered too: at least the outermost one of each
+    ignored_folders: frozenset[str] = frozenset()
     # Changes that remove or replace more than a file: path -> a path in it that is never removed,
     # or empty.
     lost: Mapping[str, str] = {}

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cleanroom.backends.base import Change
 from cleanroom.core.beneath import Folder
+from cleanroom.core.paths import parents
 from cleanroom.engine.phases import gitignore
 
 FILE = ".gitignore"
@@ -72,6 +73,16 @@ class HostIgnores:
                 if (path := prefix + change.path.encode("utf-8", "surrogateescape")) not in tracked
                 and self._is_ignored(folder, path, change.kind == "directory")
             )
+
+    def folders_above(self, covered: Iterable[str]) -> frozenset[str]:
+        """The ignored folders above paths that `covered` returned, with the outermost ones."""
+        inside = os.path.relpath(self._project, _repository(self._project)[0])
+        prefix = b"" if inside == "." else os.fsencode(inside) + b"/"
+        return frozenset(
+            folder
+            for folder in parents(covered)
+            if self._ignored.get(prefix + folder.encode("utf-8", "surrogateescape"), False)
+        )
 
     def _is_ignored(self, top: Folder, path: bytes, is_folder: bool) -> bool:
         above = path.rpartition(b"/")[0]

@@ -35,6 +35,8 @@ class Selection(NamedTuple):
     autorun: tuple[tuple[str, str], ...] = ()
     # of `paths`, as in `HostFacts`
     opened_to_others: tuple[str, ...] = ()
+    # ignored folders of which a phase that did not pass brings nothing back undeclared
+    incomplete: frozenset[str] = frozenset()
 
 
 def select(
@@ -49,10 +51,12 @@ def select(
     Of a phase that passed: its outputs if declared, else everything.
     Of one that did not: its outputs, and additions and changes that `host.ignored` covers,
     never a deletion.
+    An ignored folder comes back whole or not at all: see `_incomplete_folders`.
     New folders above a chosen path are chosen with it.
     Some changes are written back only if an output spells them: see `_why_withheld`.
     """
     declared = Outputs(outputs)
+    incomplete = frozenset() if passed else _incomplete_folders(changes, declared, host)
     everything = passed and outputs is None
     chosen: set[str] = set()
     withheld: list[Withheld] = []
@@ -62,7 +66,9 @@ def select(
         parts = tuple(change.path.split("/"))
         # Without a path it is about all changes, such as that they are too many.
         asked_for = everything or not change.path or declared.cover(parts)
-        if not asked_for and (passed or not _is_spared(change, host)):
+        if not asked_for and (
+            passed or not _is_spared(change, host) or _ignored_folder(change, host) in incomplete
+        ):
             continue
         spelled = history_part(parts, declared)
         if spelled in HISTORY_FOLDERS:
@@ -84,13 +90,14 @@ def select(
         (*withheld, *_withheld_histories(histories)),
         tuple(_autorun(changes, chosen, host)),
         tuple(c.path for c in changes if c.path in chosen and c.path in host.opened_to_others),
+        incomplete,
     )
 
 
 def unreported(changes: Sequence[Change], selection: Selection) -> tuple[str, ...]:
     """Files, links and removals that were neither selected nor withheld.
 
-    A repository whose history changed counts as one.
+    A repository whose history changed counts as one, and so does an incomplete folder.
     """
     chosen = set(selection.paths)
     withheld = {change.path for change in selection.withheld}
@@ -98,7 +105,8 @@ def unreported(changes: Sequence[Change], selection: Selection) -> tuple[str, ..
     for change in changes:
         if not change.path or change.path in chosen or change.kind == "directory":
             continue
-        path = _reportable_path(change)
+        above = selection.incomplete & parents([change.path])
+        path = min(above) if above else _reportable_path(change)
         if path and path not in withheld and withheld.isdisjoint(parents([path])):
             found[path] = None
     return tuple(found)
@@ -131,6 +139,42 @@ def _is_spared(change: Change, host: HostFacts) -> bool:
         and not _started_by(change, host)
         and change.path not in host.named
     )
+
+
+def _incomplete_folders(
+    changes: Sequence[Change], declared: Outputs, host: HostFacts
+) -> frozenset[str]:
+    """Outermost ignored folders with an addition or a change that may not come back.
+
+    A virtual environment without its programs, or a package without its scripts, would count as
+    installed in every later run.
+    What a phase removes does not count: a build that failed keeps what it has built.
+    """
+    found: set[str] = set()
+    for change in changes:
+        folder = _ignored_folder(change, host)
+        if not folder or folder in found or change.kind == "deleted":
+            continue
+        parts = tuple(change.path.split("/"))
+        if declared.cover(parts):
+            continue
+        if history_part(parts, declared):
+            partial = history_change(change, parts) is not None
+        else:
+            spared = _is_spared(change, host)
+            partial = not spared or _why_withheld(change, parts, declared, host) is not None
+        if partial:
+            found.add(folder)
+    return frozenset(found)
+
+
+def _ignored_folder(change: Change, host: HostFacts) -> str:
+    """The outermost ignored folder that holds a change or is it; empty if there is none."""
+    above = parents([change.path]) & host.ignored_folders
+    if above:
+        return min(above, key=len)
+    is_folder = change.kind == "directory" and change.path in host.ignored
+    return change.path if is_folder else ""
 
 
 def _why_withheld(

@@ -98,7 +98,10 @@ class WriteBack:
             return host
         if root not in self._ignores:
             self._ignores[root] = HostIgnores(root, self._context.caller, self._began_ns)
-        return host._replace(ignored=self._ignores[root].covered(changes))
+        ignores = self._ignores[root]
+        covered = ignores.covered(changes)
+        above = ignores.folders_above(covered)
+        return host._replace(ignored=covered, ignored_folders=above)
 
     async def _save_changes(self, end: PhaseEnd, workspace: Workspace) -> None:
         """Save the phase's changes in the run's folder, if the caller asked for that."""

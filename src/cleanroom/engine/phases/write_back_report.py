@@ -41,7 +41,7 @@ class WriteBackReport:
             self._note(text, "CR-WORKSPACE-006")
         if end.passed:
             return
-        self._report_unselected(unreported(changes, selection))
+        self._report_unselected(unreported(changes, selection), selection.incomplete)
         # It may be why the phase failed: its commands saw two files where the project has one.
         former = _former_links(changes)
         unselected = sorted(former.keys() - set(selection.paths))
@@ -98,12 +98,14 @@ class WriteBackReport:
         self._publish(Artifact(subject=subject, path=place, role="conflict", files=count))
         self._note(text, "CR-WORKSPACE-001")
 
-    def _report_unselected(self, paths: Sequence[str]) -> None:
+    def _report_unselected(self, paths: Sequence[str], incomplete: frozenset[str]) -> None:
         """Report the changes of a failed phase that were dropped."""
         if not paths:
             return
         some = f"{len(paths)} of its changes did not come back: {_some(paths)}"
         text = f"{self._end} did not pass, so {some}"
+        if incomplete:
+            text += "; a git-ignored folder comes back whole or not at all"
         if self._end.phase.outputs is None:
             text += "; what `outputs` names comes back all the same"
         self._note(text, level="info")
