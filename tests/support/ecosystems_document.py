@@ -64,8 +64,8 @@ A dash is what no test has shown.
   what is needed, and Debian 12, on which these tests run, has its version 4.4 of 2018 only.
 - **pipenv, PDM, conda, Bun, Composer, Bundler, NuGet** and others are not known: their packages
   have to lie in the project, or a phase declares `cleanroom.egress`.
-- **Packages from Git repositories** are fetched for Cargo, one commit each; those of other managers
-  are not, and `plan` names each.
+- **Packages from Git repositories** are fetched for Cargo, pip and uv, one commit each; those of
+  other managers are not, and `plan` names each.
 - **Python packages without a wheel** that no lock pins: finding out what they need runs their code.
 """
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 import anyio.to_thread
 
@@ -29,6 +28,7 @@ from cleanroom.dependencies.model import (
     Lock,
     Problem,
 )
+from cleanroom.dependencies.pip_choice import SDISTS, choose, read_pages
 from cleanroom.dependencies.pip_config import PipConfig, index_hosts, without_login
 from cleanroom.dependencies.pip_report import COMMAND, Root, read_report, root_files
 from cleanroom.dependencies.python_git import pinned_artifact
@@ -37,18 +37,10 @@ from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import (
     Interpreter,
     applies,
-    best_wheel,
     read_interpreter,
 )
-from cleanroom.dependencies.session import WORK, Manager, Page, Session, ToolRun
+from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
 from cleanroom.dependencies.settings import Settings, host_of, read_text
-from cleanroom.dependencies.simple_index import (
-    ACCEPT,
-    IndexFile,
-    files,
-    normalized,
-    page_url,
-)
 from cleanroom.dependencies.store import hard_link
 from cleanroom.dependencies.toml_reader import read_toml
 from cleanroom.model.errors import DependencyUnavailable
@@ -58,7 +50,6 @@ PYLOCK, POETRY, UV_LOCK = "pylock.toml", "poetry.lock", "uv.lock"
 PYTHON_VERSION = ".python-version"
 TAGS = "cleanroom-tags.py"
 CERTIFICATES, CONFIGURATION = "certificates.pem", "pip.conf"
-_SDISTS = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
 
 
 class Needs(NamedTuple):
@@ -154,13 +145,13 @@ class Pip(Manager):
         if needs.locked:
             interpreter = await self._interpreter(session, found)
             wanted = [one for one in needs.locked if applies(one.pinned.marker, interpreter)]
-            pages = await _pages(session, indexes, wanted)
+            pages = await read_pages(session, indexes, wanted)
             for one in wanted:
-                artifact = _choose(found, one, pages, interpreter)
+                artifact = choose(found, one, pages, interpreter)
                 artifacts.setdefault(artifact.file, artifact)
         roots = list(needs.roots)
         roots += await self._from_repositories(session, needs, artifacts)
-        if any(file.endswith(_SDISTS) for file in artifacts):
+        if any(file.endswith(SDISTS) for file in artifacts):
             # pip builds it in a phase.
             default = python_projects.entries(python_projects.DEFAULT_BUILD)
             roots.append(Root(found.name, default))
@@ -426,76 +417,6 @@ def _versions(found: Found) -> dict[str, bytes]:
     """What chooses the interpreter of a folder."""
     path = os.path.normpath(os.path.join(found.folder, PYTHON_VERSION))
     return {PYTHON_VERSION: found.files[path]} if path in found.files else {}
-
-
-# --- choosing
-
-
-async def _pages(
-    session: Session, indexes: Sequence[str], packages: Iterable[LockedPackage]
-) -> dict[str, list[IndexFile]]:
-    """What the indexes have of the packages whose lock has no addresses, by normalized name."""
-    names = sorted({normalized(one.pinned.name) for one in packages if not one.files})
-    if len(indexes) == 1:
-        wanted = [Page(page_url(indexes[0], name), ACCEPT) for name in names]
-        answers = await session.read(wanted)
-        return {
-            name: files(answer, page.url)
-            for name, page, answer in zip(names, wanted, answers, strict=True)
-        }
-    found: dict[str, list[IndexFile]] = {name: [] for name in names}
-    for name in names:
-        failure: DependencyUnavailable | None = None
-        for index in indexes:
-            page = Page(page_url(index, name), ACCEPT)
-            try:
-                (answer,) = await session.read([page])
-            except DependencyUnavailable as error:
-                # Another index may have it.
-                failure = error
-                continue
-            found[name] += files(answer, page.url)
-        if not found[name] and failure is not None:
-            raise failure
-    return found
-
-
-def _choose(
-    found: Found,
-    package: LockedPackage,
-    pages: Mapping[str, Sequence[IndexFile]],
-    interpreter: Interpreter,
-) -> Artifact:
-    """The file that pip would take.
-
-    Raises:
-        DependencyUnavailable: none of those that the lock names fits, or the index has none.
-    """
-    pinned = package.pinned
-    offered = package.files or tuple(
-        one for one in pages[normalized(pinned.name)] if one.digest in pinned.hashes
-    )
-    by_name = {one.file: one for one in reversed(offered)}
-    chosen = best_wheel(by_name, interpreter)
-    if chosen is None:
-        chosen = next((name for name in by_name if name.endswith(_SDISTS)), None)
-    if chosen is None:
-        raise DependencyUnavailable(
-            "CR-FETCH-003",
-            f"{found.name}: {pinned.name} {pinned.version}: the index has no file with a digest "
-            f"of the lock that fits Python {interpreter.version} on {interpreter.machine}",
-            hint="look at the index that pip is configured for, and at the lock",
-        )
-    file = by_name[chosen]
-    return Artifact(
-        name=pinned.name,
-        version=pinned.version,
-        file=chosen,
-        url=file.url,
-        digest=file.digest,
-        size=file.size,
-        purl=f"pkg:pypi/{quote(normalized(pinned.name))}@{quote(pinned.version)}",
-    )
 
 
 def _pip_failed(name: str, output: bytes) -> DependencyUnavailable:

@@ -1,0 +1,82 @@
+"""Which file of a package pip would take, of those that a lock and the indexes name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
+
+from cleanroom.dependencies.model import Artifact, Found
+from cleanroom.dependencies.python_projects import LockedPackage
+from cleanroom.dependencies.python_tags import Interpreter, best_wheel
+from cleanroom.dependencies.session import Page, Session
+from cleanroom.dependencies.simple_index import ACCEPT, IndexFile, files, normalized, page_url
+from cleanroom.model.errors import DependencyUnavailable
+
+SDISTS = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
+
+
+async def read_pages(
+    session: Session, indexes: Sequence[str], packages: Iterable[LockedPackage]
+) -> dict[str, list[IndexFile]]:
+    """What the indexes have of the packages whose lock has no addresses, by normalized name."""
+    names = sorted({normalized(one.pinned.name) for one in packages if not one.files})
+    if len(indexes) == 1:
+        wanted = [Page(page_url(indexes[0], name), ACCEPT) for name in names]
+        answers = await session.read(wanted)
+        return {
+            name: files(answer, page.url)
+            for name, page, answer in zip(names, wanted, answers, strict=True)
+        }
+    found: dict[str, list[IndexFile]] = {name: [] for name in names}
+    for name in names:
+        failure: DependencyUnavailable | None = None
+        for index in indexes:
+            page = Page(page_url(index, name), ACCEPT)
+            try:
+                (answer,) = await session.read([page])
+            except DependencyUnavailable as error:
+                # Another index may have it.
+                failure = error
+                continue
+            found[name] += files(answer, page.url)
+        if not found[name] and failure is not None:
+            raise failure
+    return found
+
+
+def choose(
+    found: Found,
+    package: LockedPackage,
+    pages: Mapping[str, Sequence[IndexFile]],
+    interpreter: Interpreter,
+) -> Artifact:
+    """The file that pip would take.
+
+    Raises:
+        DependencyUnavailable: none of those that the lock names fits, or the index has none.
+    """
+    pinned = package.pinned
+    offered = package.files or tuple(
+        one for one in pages[normalized(pinned.name)] if one.digest in pinned.hashes
+    )
+    by_name = {one.file: one for one in reversed(offered)}
+    chosen = best_wheel(by_name, interpreter)
+    if chosen is None:
+        chosen = next((name for name in by_name if name.endswith(SDISTS)), None)
+    if chosen is None:
+        raise DependencyUnavailable(
+            "CR-FETCH-003",
+            f"{found.name}: {pinned.name} {pinned.version}: the index has no file with a digest "
+            f"of the lock that fits Python {interpreter.version} on {interpreter.machine}",
+            hint="look at the index that pip is configured for, and at the lock",
+        )
+    file = by_name[chosen]
+    return Artifact(
+        name=pinned.name,
+        version=pinned.version,
+        file=chosen,
+        url=file.url,
+        digest=file.digest,
+        size=file.size,
+        purl=f"pkg:pypi/{quote(normalized(pinned.name))}@{quote(pinned.version)}",
+    )
