@@ -54,8 +54,8 @@ A dash is what no test has shown.
 - **In containers** (Docker, Podman) the same is fetched, and what a manager's own tool has to be
   asked is asked of the image's.
   The column is of an image with Debian 12's Python, npm, Go and Rust.
-- **Poetry**: the packages of `poetry.lock` are fetched and verified, and `pip install .` takes
-  them.
+- **Poetry**: the packages of `poetry.lock` are fetched and verified; `init` writes lines of pip,
+  which takes them.
   `poetry install` itself asks an index for the addresses, which its lock does not have, so it
   needs `cleanroom.egress`.
 - **Maven** has no lock for a registry to contradict: what it resolved is pinned on first use, with

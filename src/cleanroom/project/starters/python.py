@@ -91,7 +91,7 @@ def starter(root: Path) -> Starter:
         "validate": [compiled if wheel else "", *_checks(project, python, bool(install))],
     }
     variables = {}
-    if project.manager == "poetry":
+    if _installer(project) == "poetry":
         variables["POETRY_VIRTUALENVS_IN_PROJECT"] = "true"
     if _uses_django(project) and " -m pytest" in test and not _names_settings(project):
         variables.update(_settings_of(project))
@@ -131,9 +131,18 @@ def _read(root: Path) -> _Project:
     )
 
 
+def _installer(project: _Project) -> str:
+    """The program that installs the packages.
+
+    poetry asks an index even where its lock says all; pip takes the lock's files without one.
+    """
+    locked = project.manager == "poetry" and is_file(project.root / "poetry.lock")
+    return "pip" if locked else project.manager
+
+
 def _install(project: _Project) -> list[str]:
     """The commands that install the packages; none where it needs none."""
-    if project.manager == "poetry":
+    if _installer(project) == "poetry":
         return [f"poetry install --no-interaction{_poetry_groups(project)}"]
     if project.manager == "uv":
         frozen = " --frozen" if is_file(project.root / "uv.lock") else ""
@@ -173,7 +182,8 @@ def _own_package(project: _Project) -> list[str]:
         for group in _TESTING
         for requirement in _group(groups, group, depth=8)
     ]
-    if project.is_package:
+    named += [shlex.quote(name) for name in _poetry_packages(project)]
+    if project.is_package and _is_built(project):
         chosen = ",".join(extra for extra in extras if extra in _TESTING)
         return [f"-e '.[{chosen}]'" if chosen else "-e .", *named]
     if manifests.requirement_files(project.root):
@@ -183,6 +193,28 @@ def _own_package(project: _Project) -> list[str]:
         *(each for extra in extras if extra in _TESTING for each in texts(extras[extra])),
     ]
     return [*(shlex.quote(each) for each in wanted), *named]
+
+
+def _is_built(project: _Project) -> bool:
+    """Whether the project itself is a package, and not only a list of them."""
+    return table(project.pyproject, "tool", "poetry").get("package-mode") is not False
+
+
+def _poetry_packages(project: _Project) -> Iterator[str]:
+    """Packages that only poetry's own tables name; which version of each the lock says."""
+    poetry = table(project.pyproject, "tool", "poetry")
+    groups = table(poetry, "group")
+    tables = [table(poetry, "dev-dependencies")]
+    for name in groups:
+        if name in _TESTING or not table(groups, name).get("optional"):
+            tables.append(table(groups, name, "dependencies"))
+    if not (project.is_package and _is_built(project)):
+        tables.append(table(poetry, "dependencies"))
+    for found in tables:
+        for name, wanted in found.items():
+            extras = texts(wanted.get("extras")) if isinstance(wanted, dict) else ()
+            if name != "python":
+                yield f"{name}[{','.join(extras)}]" if extras else name
 
 
 def _group(groups: Mapping[str, Any], name: str, *, depth: int) -> Iterator[str]:
@@ -322,7 +354,7 @@ def _discovery(project: _Project) -> str:
 
 def _wheel(project: _Project) -> str:
     """The command that builds the package; empty for a project that is none."""
-    if not project.is_package:
+    if not (project.is_package and _is_built(project)):
         return ""
     # Without a build system older ones of pip call setup.py, which may lack bdist_wheel.
     isolated = "" if "build-system" in project.pyproject else " --use-pep517"
@@ -331,7 +363,7 @@ def _wheel(project: _Project) -> str:
         "uv": "uv build --wheel",
         "poetry": "poetry build --format wheel",
     }
-    return by_manager[project.manager]
+    return by_manager[_installer(project)]
 
 
 def _checks(project: _Project, python: str, installed: bool) -> Iterable[str]:
@@ -340,7 +372,7 @@ def _checks(project: _Project, python: str, installed: bool) -> Iterable[str]:
     if not installed:
         return [f"{python} -W always -m compileall -q -f -x {_SKIPPED} ."]
     by_manager = {"pip": f"{python} -m pip check", "uv": "uv pip check", "poetry": "poetry check"}
-    return [by_manager[project.manager]]
+    return [by_manager[_installer(project)]]
 
 
 def _name(project: _Project) -> str:
