@@ -23,10 +23,9 @@ from cleanroom.dependencies.yarn import (
     _add_to_corepack,
     _failed,
     _integrity,
-    _is_for_this_platform,
     _program,
-    offered,
 )
+from cleanroom.dependencies.yarn_lock import _is_for_this_platform, offered
 from cleanroom.model.errors import DependencyRejected, ProjectError
 
 REAL = (Path(__file__).parent.parent / "fixtures/dependencies/pnp.yarn.lock").read_bytes()
