@@ -140,7 +140,7 @@ def test_uv_builds_no_project_that_names_no_build_system():
 
 
 def test_a_setup_py_is_read_as_far_as_it_is_written_out():
-    """What it computes is named; nothing of it runs."""
+    """What it computes is named, and what is no package of an index; nothing of it runs."""
     program = (
         "import setuptools\nopen('/nonexistent/x', 'w')\n"
         "setuptools.setup(name='a', install_requires=['six>=1', 'no way'], "
@@ -148,7 +148,15 @@ def test_a_setup_py_is_read_as_far_as_it_is_written_out():
     )
     needs = python_projects.setup_needs(b"[options]\ninstall_requires = click\n", program.encode())
     assert (needs.run, needs.optional) == (("click", "six>=1"), (("pytest",),))
-    assert [one.entry for one in needs.problems] == ["setup_requires"]
+    assert [one.entry for one in needs.problems] == ["setup_requires", "no way"]
+
+
+def test_a_setup_cfg_leaves_nothing_out_unnamed():
+    """An address of git is fetched as in a pyproject.toml, another address is named."""
+    git, other = "a @ git+https://git.example/a", "b @ https://files.example/b.whl"
+    needs = python_projects.setup_needs(f"[options]\ninstall_requires =\n {git}\n {other}".encode())
+    assert [(one.name, one.url) for one in needs.git] == [("a", "https://git.example/a")]
+    assert [one.entry for one in needs.problems] == [other]
 
 
 @given(st.one_of(st.binary(), st.text().map(str.encode)))

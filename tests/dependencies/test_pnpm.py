@@ -63,6 +63,13 @@ def test_what_a_project_installs_for_all_platforms_is_fetched():
     assert any("darwin" in one.name for one in lock_all.artifacts)
 
 
+def test_packages_that_configure_pnpm_are_named():
+    """They are in no lock of the project's packages."""
+    lock = (FIXTURES / "single.pnpm-lock-6.yaml").read_bytes()
+    named = MANAGER.read(found(lock, b'{"configDependencies": true}')).problems
+    assert [one.entry for one in named] == ["configDependencies"]
+
+
 def test_an_entry_has_address_and_purl():
     """A scope, peers behind the version, an address of its own."""
     packages = {

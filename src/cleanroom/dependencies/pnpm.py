@@ -58,6 +58,7 @@ STORE, COREPACK = "store", "corepack"  # folders of a view
 SHOWN_STORE = "/var/lib/cleanroom-pnpm"
 # A setting of the project by which pnpm installs what is for other platforms too.
 _ALL_PLATFORMS = b"supportedArchitectures"
+_CONFIGURING = b"configDependencies"
 # As the project was resolved; another version of pnpm than it names does as well.
 _SETTINGS = {
     "manage_package_manager_versions": "false",
@@ -116,6 +117,11 @@ class Pnpm(NodeManager):
     def _entries(self, found: Found, project: Npmrc) -> Iterator[Artifact | Problem]:
         document = _document(found.name, found.files[found.name])
         every = _ALL_PLATFORMS in _manifest(found)
+        if _CONFIGURING in _manifest(found):
+            yield Problem(
+                entry=_CONFIGURING.decode(),
+                why="packages that configure pnpm are not fetched yet",
+            )
         for key, entry in _packages(found.name, document):
             if not every and _is_optional(document, key, entry) and not fits_platform(entry):
                 continue
@@ -280,6 +286,8 @@ def _used(manifest: bytes | None, workspace: bytes | None) -> bytes:
     used = manifest_text(tool_version(manifest), "pnpm")
     if any(_ALL_PLATFORMS in (text or b"") for text in (manifest, workspace)):
         used[_ALL_PLATFORMS.decode()] = True
+    if any(_CONFIGURING in (text or b"") for text in (manifest, workspace)):
+        used[_CONFIGURING.decode()] = True
     return msgspec.json.encode(used)
 
 

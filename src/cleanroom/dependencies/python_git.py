@@ -27,7 +27,7 @@ from cleanroom.dependencies.git_sources import (
     source_of,
     with_submodules,
 )
-from cleanroom.dependencies.model import Artifact, Stored
+from cleanroom.dependencies.model import Artifact, Problem, Stored
 from cleanroom.dependencies.python_projects import (
     ProjectNeeds,
     project_needs,
@@ -67,9 +67,12 @@ async def fetched(
             artifacts.setdefault(part.url, part)
         (stored,) = await session.download([own])
         try:
-            needs.append((one, _needs(session.file(stored), one)))
+            found = _needs(session.file(stored), one)
         except Unsafe as error:
             raise refused(own, error) from error
+        for problem in _not_fetched(found):
+            session.note(problem)
+        needs.append((one, found))
     return list(artifacts.values()), needs
 
 
@@ -105,14 +108,23 @@ def _needs(path: Path, one: GitRequest) -> ProjectNeeds:
     except ProjectError:
         found = None
     if found is None:
-        found = setup_needs(files.get("setup.cfg", b""))
+        found = setup_needs(files.get("setup.cfg", b""), files.get("setup.py", b""))
     extras = _extras(files.get("pyproject.toml", b""), one.extras)
     if one.locked:
         return ProjectNeeds(found.build)
-    return ProjectNeeds(found.build, tuple(dict.fromkeys((*found.run, *extras))))
+    run = tuple(dict.fromkeys((*found.run, *extras)))
+    return found._replace(run=run, optional=())
 
 
-_OWN_FILES = ("pyproject.toml", "setup.cfg")
+_OWN_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
+
+
+def _not_fetched(needs: ProjectNeeds) -> Iterator[Problem]:
+    """What a package from a repository asks for, and does not get."""
+    yield from needs.problems
+    for one in needs.git:
+        why = "a package from a repository asks for it; only the project's own are fetched"
+        yield Problem(entry=one.text[:100], why=why)
 
 
 def _extras(content: bytes, names: Iterable[str]) -> Iterator[str]:

@@ -86,14 +86,8 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
         _texts(project.get("dependencies")),
         *([text for text in _texts(one) if _name(text) != own] for one in optional),
     ]
-    kept = [tuple(text for text in one if _is_requirement(text)) for one in listed]
-    others = [text for one in listed for text in one if not _is_requirement(text)]
-    git = [request for text in others if (request := requested(text)) is not None]
-    problems = [
-        Problem(entry=text[:100], why="only a git address over https is fetched")
-        for text in others
-        if requested(text) is None
-    ]
+    kept, git, unusable = _told_apart(listed)
+    problems = list(unusable)
     if build and not backend.startswith(_KNOWN_BACKENDS):
         problems.append(
             Problem(
@@ -110,9 +104,7 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
                 hint="`poetry lock` writes one",
             )
         )
-    return ProjectNeeds(
-        kept[0], kept[1], tuple(kept[2:]), tuple(problems), tuple(git), names_build=bool(build)
-    )
+    return ProjectNeeds(kept[0], kept[1], kept[2:], tuple(problems), git, names_build=bool(build))
 
 
 def setup_needs(settings: bytes, program: bytes = b"") -> ProjectNeeds:
@@ -122,20 +114,19 @@ def setup_needs(settings: bytes, program: bytes = b"") -> ProjectNeeds:
     try:
         parser.read_string(settings.decode(errors="replace"))
     except configparser.Error:
-        return ProjectNeeds(DEFAULT_BUILD, literal.run, literal.optional, literal.problems)
+        return literal._replace(build=DEFAULT_BUILD)
     run = parser.get("options", "install_requires", fallback="")
     extras: list[str] = []
     if parser.has_section("options.extras_require"):
         extras = [value for _, value in parser.items("options.extras_require")]
-    listed = [
-        tuple(line.strip() for line in text.splitlines() if _is_requirement(line.strip()))
-        for text in (run, *extras)
-    ]
+    listed = [[line.strip() for line in text.splitlines()] for text in (run, *extras)]
+    kept, git, unusable = _told_apart([[line for line in one if line] for one in listed])
     return ProjectNeeds(
         (*DEFAULT_BUILD, *literal.build),
-        (*listed[0], *literal.run),
-        (*listed[1:], *literal.optional),
-        literal.problems,
+        (*kept[0], *literal.run),
+        (*kept[1:], *literal.optional),
+        (*literal.problems, *unusable),
+        (*literal.git, *git),
     )
 
 
@@ -152,11 +143,9 @@ def _setup_call(program: bytes) -> ProjectNeeds:
             problems.append(Problem(entry=name, why=why, hint=hint))
     extras = found.get("extras_require")
     optional = extras.values() if isinstance(extras, dict) else ()
-    run, build, *further = (
-        tuple(text for text in _texts(one) if _is_requirement(text))
-        for one in (found.get("install_requires"), found.get("setup_requires"), *optional)
-    )
-    return ProjectNeeds(build, run, tuple(further), tuple(problems))
+    named = (found.get("install_requires"), found.get("setup_requires"), *optional)
+    (run, build, *further), git, unusable = _told_apart([_texts(one) for one in named])
+    return ProjectNeeds(build, run, tuple(further), (*problems, *unusable), git)
 
 
 def _setup_words(program: bytes) -> Iterator[tuple[str, ast.expr]]:
@@ -330,6 +319,25 @@ def _texts(value: object) -> list[str]:
 
 def _name(text: str) -> str:
     return normalized(re.split(r"[^\w.-]", text.strip(), maxsplit=1)[0])
+
+
+class _ToldApart(NamedTuple):
+    """Requirements by what is to be done about them."""
+
+    kept: tuple[tuple[str, ...], ...]  # lists of packages of an index
+    git: tuple[GitRequest, ...]
+    problems: tuple[Problem, ...]
+
+
+def _told_apart(listed: Sequence[Sequence[str]]) -> _ToldApart:
+    others = [text for one in listed for text in one if not _is_requirement(text)]
+    asked = [(text, requested(text)) for text in others]
+    why = "only packages of an index and git addresses over https are fetched"
+    return _ToldApart(
+        tuple(tuple(text for text in one if _is_requirement(text)) for one in listed),
+        tuple(request for _, request in asked if request is not None),
+        tuple(Problem(entry=text[:100], why=why) for text, request in asked if request is None),
+    )
 
 
 def _is_requirement(text: str) -> bool:
