@@ -98,6 +98,19 @@ def test_a_set_is_there_while_all_its_files_are(tmp_path: Path):
     assert store.load("npm-1") is None
 
 
+@pytest.mark.parametrize("text", [b"", b"abc", b"\0" * 64, b"../" * 21 + b"x", b"\xff" * 64])
+def test_a_note_that_a_power_cut_left_is_none(tmp_path: Path, text: bytes):
+    """Notes are not waited for: the file is added again, and so is its note."""
+    store = Store(tmp_path)
+    wanted = artifact(digest("sha512"))
+    store.add(wanted, given(tmp_path))
+    (note,) = (store.path / "names").iterdir()
+    note.write_bytes(text)
+    assert store.find(wanted) is None
+    store.add(wanted, given(tmp_path))
+    assert store.find(wanted) is not None
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b'{"manager": 1}', b"\xff"])
 def test_a_set_that_cannot_be_read_is_none(tmp_path: Path, text: bytes):
     """A torn or foreign file is no error."""

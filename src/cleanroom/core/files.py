@@ -36,11 +36,14 @@ _LIKE_A_DIGEST = re.compile(r"(^|-)[0-9a-f]{8}$")
 _NAME_CHARACTERS = 100  # leaves room for digest and suffix in the 255 bytes that file systems allow
 
 
-def write_atomic(folder: Folder, name: str, data: bytes, *, mode: int = 0o644) -> None:
+def write_atomic(
+    folder: Folder, name: str, data: bytes, *, mode: int = 0o644, durable: bool = True
+) -> None:
     """Replace the file `name` of the folder by `data`.
 
     At any moment, also after a power cut, it holds either the old bytes or the new ones. A symbolic
     link in its place is replaced, not followed.
+    Where it is not `durable` nothing waits for the disk, and a power cut may leave no bytes.
 
     Raises:
         ArtifactError: it could not be written; it is as it was and nothing is left beside it.
@@ -51,7 +54,8 @@ def write_atomic(folder: Folder, name: str, data: bytes, *, mode: int = 0o644) -
             descriptor = disk.here.create(folder, temporary, mode)
             try:
                 write_all(descriptor, data)
-                disk.here.sync(descriptor)
+                if durable:
+                    disk.here.sync(descriptor)
             finally:
                 os.close(descriptor)
             disk.here.rename(folder, temporary, name)
@@ -59,7 +63,8 @@ def write_atomic(folder: Folder, name: str, data: bytes, *, mode: int = 0o644) -
             with suppress(OSError):
                 disk.here.remove(folder, temporary)
             raise
-        disk.here.sync_folder(folder)
+        if durable:
+            disk.here.sync_folder(folder)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -142,16 +142,20 @@ class Store:
         return digests["sha256"]
 
     def _by_other_digest(self, digest: str) -> str:
+        """The SHA-256 of the file with this digest; "" where nothing, or nothing whole, says it."""
         try:
-            return (self.path / "names" / _file_name(digest)).read_text()[:64] if digest else ""
+            noted = (self.path / "names" / _file_name(digest)).read_bytes()
         except OSError:
             return ""
+        text = noted.decode(errors="replace")
+        return text if is_digest(f"sha256:{text}") else ""
 
     def _remember(self, digest: str, sha256: str) -> None:
         """Note which file has a digest that is no SHA-256."""
         if digest and algorithm(digest) != "sha256":
+            # Without its note a file is only fetched again: a wait for the disk would cost more.
             with Folder.at(self.path / "names") as folder:
-                write_atomic(folder, _file_name(digest), sha256.encode())
+                write_atomic(folder, _file_name(digest), sha256.encode(), durable=False)
 
     def _stored(self, artifact: Artifact, sha256: str, host: str = "") -> Stored:
         found = self.file(sha256).stat()
