@@ -4,7 +4,8 @@ Warm: a project whose lock names 500 files, all of them in the store (4 KiB each
 and checking every file against the store, in this process: what each run pays before its phases.
 The command's share: `pipeline test` with `true` in the same project with and without its lock.
 Cold: the engine's `fetch` with an empty store, and the package manager itself with empty caches, in
-turn, from the same registry; their ratio.
+turn, from the same registry; their ratio. Maven has no lock, and its goal that fetches is
+dependency:go-offline.
 A second project with the same lock, and an empty home: the files that are fetched for it.
 What has no tool or no registry here is not measured.
 Units: milliseconds, files.
@@ -186,15 +187,63 @@ class _Project(NamedTuple):
     """A project of a package manager, and how that fetches itself."""
 
     files: Mapping[str, str]
-    lock: str  # writes the lock
     fetch: str  # as the package manager does it, into $EMPTY
+    lock: str = ""  # writes the lock, where the manager has one
 
 
+def _go(*modules: str) -> _Project:
+    imports = "".join(f'\t_ "{one}"\n' for one in modules)
+    return _Project(
+        {
+            "go.mod": "module example.org/p\n\ngo 1.21\n",
+            "main.go": f"package main\n\nimport (\n{imports})\n\nfunc main() {{}}\n",
+        },
+        "GOMODCACHE=$EMPTY GOFLAGS=-modcacherw go mod download",
+        "GOFLAGS=-modcacherw go mod tidy",
+    )
+
+
+def _uv_project(*packages: str) -> _Project:
+    return _Project(
+        {
+            "pyproject.toml": '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\n'
+            f"dependencies = {json.dumps(packages)}\n"
+        },
+        "UV_PROJECT_ENVIRONMENT=$EMPTY/venv uv sync --frozen --no-install-project "
+        "--cache-dir $EMPTY/cache",
+        "uv lock",
+    )
+
+
+def _maven(*dependencies: str, parent: str = "") -> _Project:
+    """A project whose dependencies are GROUP:NAME:VERSION, without one where a parent has it."""
+    return _Project(
+        {
+            "pom.xml": "<project><modelVersion>4.0.0</modelVersion>"
+            f"{_coordinates('parent', parent) if parent else ''}"
+            "<groupId>org.example</groupId><artifactId>p</artifactId><version>1</version>"
+            f"<dependencies>{''.join(_coordinates('dependency', one) for one in dependencies)}"
+            "</dependencies></project>\n"
+        },
+        "mvn -B -ntp -q -Dmaven.repo.local=$EMPTY dependency:go-offline",
+    )
+
+
+def _coordinates(element: str, text: str) -> str:
+    names = ("groupId", "artifactId", "version")
+    pairs = zip(names, text.split(":"), strict=False)
+    words = "".join(f"<{name}>{word}</{name}>" for name, word in pairs)
+    return f"<{element}>{words}</{element}>"
+
+
+_SPRING = "org.springframework.boot:spring-boot-starter"
+
+# As large as one dependency or four, and as large as a service has them.
 COLD = {
     "npm": _Project(
         {"package.json": '{"name": "p", "dependencies": {"express": "4.21.2"}}'},
-        "npm install --package-lock-only --ignore-scripts",
         "npm ci --ignore-scripts --no-audit --no-fund --cache $EMPTY",
+        "npm install --package-lock-only --ignore-scripts",
     ),
     "cargo": _Project(
         {
@@ -203,32 +252,30 @@ COLD = {
             'tokio = { version = "1", features = ["full"] }\n',
             "src/main.rs": "fn main() {}\n",
         },
-        "cargo generate-lockfile",
         "CARGO_HOME=$EMPTY cargo fetch --locked",
+        "cargo generate-lockfile",
     ),
-    "uv": _Project(
-        {
-            "pyproject.toml": '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\n'
-            'dependencies = ["flask", "httpx", "rich", "pydantic"]\n'
-        },
-        "uv lock",
-        "UV_PROJECT_ENVIRONMENT=$EMPTY/venv uv sync --frozen --no-install-project "
-        "--cache-dir $EMPTY/cache",
+    "uv": _uv_project("flask", "httpx", "rich", "pydantic"),
+    "uv, a service": _uv_project(
+        *("fastapi[all]", "sqlalchemy[asyncio]", "alembic", "asyncpg", "redis", "celery"),
+        *("numpy", "pandas", "boto3", "cryptography", "opentelemetry-sdk", "pytest", "mypy"),
     ),
-    "go": _Project(
-        {
-            "go.mod": "module example.org/p\n\ngo 1.21\n",
-            "main.go": "package main\n\nimport (\n"
-            '\t_ "github.com/spf13/cobra"\n\t_ "github.com/google/uuid"\n)\n\nfunc main() {}\n',
-        },
-        "go mod tidy",
-        "GOMODCACHE=$EMPTY GOFLAGS=-modcacherw go mod download",
+    "go": _go("github.com/spf13/cobra", "github.com/google/uuid"),
+    "go, a service": _go(
+        *("github.com/gin-gonic/gin", "github.com/spf13/cobra", "github.com/spf13/viper"),
+        *("go.uber.org/zap", "github.com/prometheus/client_golang/prometheus"),
+        *("github.com/redis/go-redis/v9", "github.com/jackc/pgx/v5", "google.golang.org/grpc"),
     ),
     "pip": _Project(
         {"requirements.in": "flask\nhttpx\nrich\npydantic\n"},
-        "uv pip compile requirements.in --generate-hashes --no-header -q -o requirements.txt",
         "python3 -m pip download -q --no-cache-dir --require-hashes --only-binary :all: "
         "-r requirements.txt -d $EMPTY",
+        "uv pip compile requirements.in --generate-hashes --no-header -q -o requirements.txt",
+    ),
+    "maven": _maven("com.fasterxml.jackson.core:jackson-databind:2.17.1", "junit:junit:4.13.2"),
+    "maven, a service": _maven(
+        *(f"{_SPRING}-{one}" for one in ("web", "test", "actuator")),
+        parent=f"{_SPRING}-parent:3.2.5",
     ),
 }
 
@@ -242,7 +289,8 @@ def _cold(name: str, rounds: int) -> list[Figure]:
         environment = _environment(around)
         _write(root, {"make.toml": MAKE, **project.files})
         try:
-            _shell(root, environment, project.lock)
+            # Not with the home that the engine has: it would take files from the caches there.
+            _shell(root, _environment(around / "locking"), project.lock)
         except (BenchmarkFailed, OSError) as error:
             return [_not_here(label, str(error))]
         (root / "requirements.in").unlink(missing_ok=True)
@@ -296,6 +344,7 @@ CONFIGURATION = (".npmrc", ".config/go/env", ".config/uv/uv.toml", ".config/pip/
 
 def _environment(home: Path) -> dict[str, str]:
     """The caller's variables, with a home that has their configuration and no caches."""
+    home.mkdir(exist_ok=True)
     for name in CONFIGURATION:
         if (own := Path.home() / name).is_file():
             (home / name).parent.mkdir(parents=True, exist_ok=True)
