@@ -337,13 +337,13 @@ async def resolved(session: Any, **files: str) -> tuple[Maven, tuple[Artifact, .
 
 @pytest.mark.parametrize("document", [SHA1, f"{SHA1}  a-1.jar\n", f"SHA1 (a-1.jar) = {SHA1}\n"])
 async def test_a_file_has_the_digest_that_its_repository_gives(tmp_path: Path, document: str):
-    """In each of the forms that are about; what Maven left is a copy for it."""
+    """In each of the forms that are about; what Maven left is taken for it."""
     folder = left(tmp_path, "g/a/1/a-1.jar")
     (tmp_path / "answer").write_text(f"repository\tcentral\t{CENTRAL}\n")
     own, (artifact,) = await resolved(FakeSession(tmp_path, digest=document.encode()))
     assert artifact.digest == f"sha1:{SHA1}"
-    copies = own.local_copies(artifact)
-    assert copies == [folder / "g/a/1/a-1.jar", Path("/nonexistent/.m2/repository/g/a/1/a-1.jar")]
+    assert own.downloaded(artifact) == folder / "g/a/1/a-1.jar"
+    assert own.local_copies(artifact) == (Path("/nonexistent/.m2/repository/g/a/1/a-1.jar"),)
 
 
 async def test_a_repository_without_digests_is_pinned_on_first_use(tmp_path: Path):

@@ -243,10 +243,13 @@ class Maven(Manager):
         """The hosts of mirrors and repositories in the caller's settings."""
         return frozenset(map(host_of, self._own.addresses.values()))
 
+    def downloaded(self, artifact: Artifact) -> Path | None:
+        """What the resolving Maven downloaded."""
+        return self._inside.get(artifact)
+
     def local_copies(self, artifact: Artifact) -> Sequence[Path]:
-        """What the resolving Maven downloaded, and the caller's own repository."""
-        local = self.settings.home / ".m2/repository" / path_of(artifact)
-        return [path for path in (self._inside.get(artifact), local) if path is not None]
+        """The caller's own repository."""
+        return (self.settings.home / ".m2/repository" / path_of(artifact),)
 
     async def lay_out(
         self, session: Session, sets: Sequence[Complete], view: Path, place: str

@@ -134,6 +134,13 @@ class Manager(ABC):
         """Where the machine's own caches may have the file already; its digest decides."""
         return ()
 
+    def downloaded(self, artifact: Artifact) -> Path | None:
+        """Where a tool that `resolve` ran left the file already; its digest decides.
+
+        It is moved into the store: the folder goes with the session.
+        """
+        return None
+
     @abstractmethod
     async def lay_out(
         self, session: Session, sets: Sequence[Complete], view: Path, place: str

@@ -149,15 +149,28 @@ class FetchSession:
         for artifact in artifacts:
             stored = self._store.find(artifact)
             if stored is None and artifact.digest:
-                copies = (
-                    self._store.copy(artifact, path)
-                    for path in self._manager.local_copies(artifact)
-                    if path.is_file()
-                )
-                stored = next((copy for copy in copies if copy is not None), None)
+                stored = self._moved(artifact) or self._copied(artifact)
             if stored is not None:
                 found[artifact] = stored
         return found
+
+    def _moved(self, artifact: Artifact) -> Stored | None:
+        """The file that a tool of this session left, whose environment is gone."""
+        path = self._manager.downloaded(artifact)
+        if path is None:
+            return None
+        try:
+            return self._store.add(artifact, path)
+        except (OSError, Rejected):
+            return None
+
+    def _copied(self, artifact: Artifact) -> Stored | None:
+        copies = (
+            self._store.copy(artifact, path)
+            for path in self._manager.local_copies(artifact)
+            if path.is_file()
+        )
+        return next((copy for copy in copies if copy is not None), None)
 
     def _add_all(self, artifacts: Sequence[Artifact], folder: Path) -> dict[Artifact, Stored]:
         """Verify what was fetched, and move it into the store.
