@@ -61,6 +61,20 @@ def test_another_file_is_rejected_and_not_kept(tmp_path: Path, wanted: Artifact)
     assert kept(store) == []
 
 
+def test_a_file_of_another_cache_is_copied_if_it_is_the_one(tmp_path: Path):
+    """Its original stays, and nothing is left beside it, whichever it is."""
+    store = Store(tmp_path)
+    source = given(tmp_path)
+    with store.building() as folder:
+        assert store.copy(artifact(digest("sha256", b"other")), source, folder) is None
+        assert store.copy(artifact(digest("sha256")), tmp_path / "absent", folder) is None
+        for _ in range(2):
+            assert store.copy(artifact(digest("sha256")), source, folder) is not None
+        assert list(folder.iterdir()) == []
+    assert source.read_bytes() == BODY
+    assert kept(store) == [hashlib.sha256(BODY).hexdigest()]
+
+
 def test_a_link_in_the_place_of_a_file_is_not_followed(tmp_path: Path):
     """What a downloader left may be anything."""
     (tmp_path / "link").symlink_to(given(tmp_path))

@@ -110,15 +110,20 @@ class Store:
         self._remember(artifact.digest, sha256)
         return self._stored(artifact, sha256, host)
 
-    def copy(self, artifact: Artifact, source: Path) -> Stored | None:
-        """Copy a file of another cache into the store; None if it is not this artifact."""
-        with self.building() as folder:
-            copied = folder / "file"
-            try:
-                shutil.copyfile(source, copied, follow_symlinks=False)
-                return self.add(artifact, copied)
-            except (OSError, Rejected):
-                return None
+    def copy(self, artifact: Artifact, source: Path, building: Path) -> Stored | None:
+        """Copy a file of another cache into the store; None if it is not this artifact.
+
+        `building` is a folder of `building()`, for any number of them.
+        """
+        copied = building / secrets.token_hex(8)
+        try:
+            shutil.copyfile(source, copied, follow_symlinks=False)
+            return self.add(artifact, copied)
+        except (OSError, Rejected):
+            return None
+        finally:
+            # Another file than the artifact, or one that the store has already.
+            copied.unlink(missing_ok=True)
 
     def _checked(self, artifact: Artifact, source: Path) -> str:
         """The SHA-256 of a file that is the artifact's."""

@@ -146,12 +146,13 @@ class FetchSession:
     def _stored_already(self, artifacts: Sequence[Artifact]) -> dict[Artifact, Stored]:
         """Those that the store has, or the machine's own caches."""
         found: dict[Artifact, Stored] = {}
-        for artifact in artifacts:
-            stored = self._store.find(artifact)
-            if stored is None and artifact.digest:
-                stored = self._moved(artifact) or self._copied(artifact)
-            if stored is not None:
-                found[artifact] = stored
+        with self._store.building() as folder:
+            for artifact in artifacts:
+                stored = self._store.find(artifact)
+                if stored is None and artifact.digest:
+                    stored = self._moved(artifact) or self._copied(artifact, folder)
+                if stored is not None:
+                    found[artifact] = stored
         return found
 
     def _moved(self, artifact: Artifact) -> Stored | None:
@@ -164,9 +165,9 @@ class FetchSession:
         except (OSError, Rejected):
             return None
 
-    def _copied(self, artifact: Artifact) -> Stored | None:
+    def _copied(self, artifact: Artifact, folder: Path) -> Stored | None:
         copies = (
-            self._store.copy(artifact, path)
+            self._store.copy(artifact, path, folder)
             for path in self._manager.local_copies(artifact)
             if path.is_file()
         )
