@@ -54,7 +54,8 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     """What the files of a `Found` say. Pure result of reading them."""
 
     artifacts: tuple[Artifact, ...] = ()
-    # names whose addresses or versions only a registry can tell, or the tool's own resolver
+    # names whose addresses or versions only a registry can tell, or the tool's own resolver:
+    # those in `unpinned` too have no version yet, all others are pinned
     unresolved: tuple[str, ...] = ()
     # entries that no digest pins
     unpinned: tuple[str, ...] = ()

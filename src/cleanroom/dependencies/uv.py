@@ -87,7 +87,8 @@ class Uv(Manager):
         """
         packages = _packages(found)
         problems = [problem for package in packages if (problem := _problem(package))]
-        names = {_entry(package) for package in packages if _registry(package)}
+        registered = [package for package in packages if _registry(package)]
+        names = {_entry(package) for package in registered if _problem(package) is None}
         return Lock(unresolved=tuple(sorted(names)), problems=tuple(problems))
 
     async def resolve(self, session: Session, found: Found, lock: Lock) -> tuple[Artifact, ...]:

@@ -85,22 +85,33 @@ def plan_lines(
 
 def _dependencies(one: SetForecast) -> list[str]:
     """A set of dependencies: how many files, where from, and what nobody can vouch for."""
-    many = plural(one.files, "file")
-    if one.stored:
-        state = f"{many}, in the store"
-    else:
-        hosts = ", ".join(host.removesuffix(":443") for host in one.hosts)
-        state = f"{many}, to be fetched{f' from {hosts}' if hosts else ''}"
-    if one.unresolved and not one.stored:
-        state += f"; {one.manager} resolves {_some(one.unresolved)} first"
-    lines = [f"{one.manager} {one.file}: {state}"]
-    if one.unpinned:
-        lines.append(f"  no lock pins {_some(one.unpinned)}: pinned on first use")
+    lines = [f"{one.manager} {_some(one.set_files or (one.file,))}: {_state(one)}"]
+    if one.resolved and not one.stored:
+        names = _some(one.resolved)
+        lines.append(f"  no lock pins {names}: resolved by {one.manager}, pinned on first use")
+    others = [name for name in one.unpinned if one.stored or name not in one.resolved]
+    if others:
+        lines.append(f"  no lock pins {_some(others)}: pinned on first use")
     for problem in one.problems:
         hint = f"; {problem.hint}" if problem.hint else ""
         # a runner of CI takes "::error::" at the beginning of a line as a command
         lines.append(f"  not fetched: {problem.entry}: {problem.why}{hint}")
     return lines + [f"  {caution}" for caution in one.cautions]
+
+
+def _state(one: SetForecast) -> str:
+    """How much a set is, and whether a run would fetch it."""
+    if one.stored:
+        return f"{plural(one.files, 'file')}, in the store"
+    counted = [plural(one.files, "file")] if one.files else []
+    if one.packages:
+        counted.append(plural(one.packages, "pinned package"))
+    if one.resolved:
+        counted.append(f"what {one.manager} resolves")
+    if not counted:
+        return "nothing to fetch"
+    hosts = ", ".join(host.removesuffix(":443") for host in one.hosts)
+    return f"{' and '.join(counted)}, to be fetched{f' from {hosts}' if hosts else ''}"
 
 
 def _egress_names(policy: Policy) -> list[str]:

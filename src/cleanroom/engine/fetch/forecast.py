@@ -21,10 +21,13 @@ class SetForecast(msgspec.Struct, frozen=True, kw_only=True):
 
     manager: str
     file: str  # the lock file, relative to the project
+    set_files: tuple[str, ...] = ()  # every file of the set, relative to the project
     files: int  # that the lock names; a resolver may find more
+    packages: int = 0  # that the lock pins; which of their files, an index or the tool tells
     stored: bool  # nothing would be fetched
     hosts: tuple[str, ...] = ()  # HOST:PORT of the registries that the lock names
     unresolved: tuple[str, ...] = ()  # asked of a registry or of the tool first
+    resolved: tuple[str, ...] = ()  # those of them that no lock pins: the tool takes versions
     unpinned: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     cautions: tuple[str, ...] = ()  # what is less safe than it may look: one sentence each
@@ -51,13 +54,18 @@ def forecast_dependencies(plan: Plan, caller: Mapping[str, str]) -> list[SetFore
 def _forecast(one: FoundSet, store: Store | None) -> SetForecast:
     lock = one.manager.read(one.found)
     fetched = store.load(one.key) if store is not None else None
+    unpinned = frozenset(lock.unpinned)
+    resolved = tuple(name for name in lock.unresolved if name in unpinned)
     return SetForecast(
         manager=one.manager.name,
         file=one.found.name,
+        set_files=tuple(one.found.files),
         files=len(fetched.files if fetched is not None else lock.artifacts),
+        packages=len(lock.unresolved) - len(resolved),
         stored=fetched is not None,
         hosts=tuple(sorted({host_of(entry.url) for entry in lock.artifacts if entry.url})),
         unresolved=lock.unresolved,
+        resolved=resolved,
         unpinned=lock.unpinned,
         problems=lock.problems,
         cautions=lock.cautions,
