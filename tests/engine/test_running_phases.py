@@ -184,6 +184,27 @@ async def test_lines_summary_and_verdict_say_the_same_of_an_attempt():
     assert [row.reason for row in outcome.result.phases] == ["", "2 attempts against the policy"]
 
 
+@pytest.mark.parametrize(
+    ("hint", "reason"),
+    [
+        ("", "2 attempts against the policy, exit status 7"),
+        ("run `cargo vendor`", "run `cargo vendor`; 2 attempts against the policy"),
+    ],
+)
+async def test_a_failure_names_its_attempts_too(hint: str, reason: str):
+    """Before the exit status, and behind what explains it better."""
+
+    async def tried_and_failed(inside: Inside) -> int:
+        await try_out(inside)
+        return 7
+
+    fails = phase("test", "curl", dependencies=hint)
+    outcome = await run_plan(plan(fails), backend(curl=tried_and_failed))
+    (row,) = outcome.result.phases
+    assert (row.result, row.exit_code, row.reason) == ("failed", 7, reason)
+    assert outcome.result.reason == f"phase 'test' failed: {reason}"
+
+
 async def test_an_expected_attempt_is_tolerated():
     """`expected` keeps an attempt in the report and out of the verdict."""
     policy = msgspec.structs.replace(

@@ -218,6 +218,17 @@ def test_verdicts_of_a_phase():
     assert verdict(OK)[:2] == ("passed", 0)
 
 
+def test_attempts_stand_before_the_exit_status_that_they_usually_explain():
+    """Both are named, with the policy's code where such a phase would not pass anyway."""
+    failed = ExecResult(exit_code=7, duration_seconds=1.0)
+    assert verdict(failed)[2:] == ("exit status 7", "CR-PHASE-001")
+    both = "2 attempts against the policy, exit status 7"
+    assert verdict(failed, violations=2)[2:] == (both, "CR-PHASE-005")
+    assert verdict(failed, violations=2, reaction="warn")[2:] == (both, "CR-PHASE-001")
+    late = verdict(msgspec.structs.replace(failed, timed_out=True), violations=1)
+    assert late.reason == "still running after 5 s, with one attempt against the policy"
+
+
 @given(
     st.lists(
         st.sampled_from(

@@ -272,6 +272,21 @@ def test_a_broken_rule_is_a_failure_of_type_policy():
     assert "/usr/bin/curl" in failure.get("message")
 
 
+def test_attempts_and_exit_status_of_one_phase_are_both_named():
+    """In each report, the attempt first, since it usually explains the exit status."""
+    result = fold(shop())
+    both = "3 attempts against the policy, exit status 1"
+    failure = cases(result)["shop.phase test"].find("failure")
+    page = html_report(result).decode()
+
+    assert failure.get("message").startswith("blocked: ")
+    assert failure.get("message").endswith(f"; {both}")
+    assert json_report(result).count(both.encode()) == 1
+    wrong = page[page.index("What went wrong") :]
+    assert wrong.index(f"failed, {both}, after") < wrong.index("<li>blocked: pid 4711")
+    assert "exit status 1, exit status 1" not in wrong
+
+
 def test_a_skipped_phase_is_skipped_and_a_passing_run_has_no_failures():
     """Nothing that did not run counts as passed."""
     assert cases(fold(shop()))["shop.phase validate"].find("skipped") is not None

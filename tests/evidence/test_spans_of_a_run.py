@@ -129,7 +129,7 @@ def test_a_failure_is_the_spans_status_and_error_type():
     found = {span.name: span for span in spans(shop())}
 
     assert (found["phase test"].message, found["phase test"].attributes["error.type"]) == (
-        "its command exited with status 1",
+        "3 attempts against the policy, exit status 1",
         "failed",
     )
     assert found["phase test"].attributes["cicd.pipeline.task.run.result"] == "failure"

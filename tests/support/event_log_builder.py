@@ -293,7 +293,7 @@ def _test(story: EventLogBuilder, run: str, failing: bool) -> None:
         )
     story.at(2.8).finish(command, "failed" if failing else "passed", exit_code=1 if failing else 0)
     story.finish(inside)
-    reason = "its command exited with status 1" if failing else ""
+    reason = "3 attempts against the policy, exit status 1" if failing else ""
     story.finish(
         span, "failed" if failing else "passed", exit_code=1 if failing else 0, reason=reason
     )

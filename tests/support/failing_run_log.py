@@ -74,4 +74,5 @@ def _bad(story: EventLogBuilder, run: str, service: str) -> None:
         Output(subject=subject, stream="stdout", text="before-the-end\n", offset=0), command
     )
     story.at(12.4).finish(command, "failed", exit_code=7)
-    story.finish(bad, "failed", exit_code=7, reason="a command failed")
+    reason = "one attempt against the policy, exit status 7"
+    story.finish(bad, "failed", exit_code=7, reason=reason)

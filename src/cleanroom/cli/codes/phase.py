@@ -9,6 +9,7 @@ CODES = (
         text="""
             A command ended with an exit status other than 0, so the phase failed and later phases
             did not run.
+            Where attempts against the policy were blocked meanwhile, the reason names them first.
             The end of its output is in the failure excerpt and the whole in the log that the
             summary names.
         """,
@@ -61,8 +62,10 @@ CODES = (
         "CR-PHASE-005",
         title="the phase broke the policy",
         text="""
-            Its commands succeeded, but attempts against the policy were blocked while they ran, and
-            at this level such a phase does not pass.
+            Attempts against the policy were blocked while its commands ran, and at this level such
+            a phase does not pass, even where its commands succeeded.
+            Where a command failed too, the reason has its exit status last: a blocked attempt
+            usually explains it.
             The violations name process and target.
             Declare what is needed (`cleanroom.egress`), tolerate what is known
             (`cleanroom.expected`), or remove the cause.

@@ -58,18 +58,24 @@ def phase_end(
         return f"{text} in {seconds(duration_seconds)}"
     if result == "cached":
         return f"{text}: {safe(reason)}"
-    facts = [exit_status(exit_code)] if exit_code is not None else []
-    facts += (
-        [safe(reason)]
-        if reason and reason != result and not reason.startswith("exit status")
-        else []
-    )
+    facts = _causes(result, exit_code, reason)
     facts += (
         [f"after {seconds(duration_seconds)}"]
         if duration_seconds and " after " not in reason
         else []
     )
     return text + (": " + ", ".join(facts) if facts else "")
+
+
+def _causes(result: str, exit_code: int | None, reason: str) -> list[str]:
+    """Exit status and reason; where the reason ends with the exit status, what led to it first."""
+    reason = "" if reason == result else reason
+    if exit_code is None:
+        return [safe(reason)] if reason else []
+    status = f"exit status {exit_code}"
+    if reason.endswith(status):
+        return [safe(reason.removesuffix(status)) + exit_status(exit_code)]
+    return [exit_status(exit_code), *([safe(reason)] if reason else [])]
 
 
 def violation(row: ViolationResult) -> str:

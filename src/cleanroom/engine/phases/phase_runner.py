@@ -26,7 +26,14 @@ from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.phase_end import PhaseEnd
 from cleanroom.engine.phases.prove import prove
 from cleanroom.engine.phases.skipping import Remembered
-from cleanroom.engine.phases.verdict import ERROR_RESULTS, Verdict, phase_verdict
+from cleanroom.engine.phases.verdict import (
+    BROKE_POLICY,
+    ERROR_RESULTS,
+    FAILED_COMMAND,
+    Verdict,
+    named_attempts,
+    phase_verdict,
+)
 from cleanroom.engine.phases.write_back import WriteBack, WriteBackResult
 from cleanroom.engine.phases.write_back_report import NoteLevel
 from cleanroom.engine.supervision.context import RunContext
@@ -38,6 +45,7 @@ from cleanroom.model.plan import PhaseRun
 from cleanroom.model.plan import Workspace as PlannedWorkspace
 
 NAMED_MAX = 5  # processes that one message names
+_UNEXPLAINED = (FAILED_COMMAND, BROKE_POLICY)  # codes that say what happened, and not why
 
 Remember = Callable[[Sequence[str]], Awaitable[Remembered]]  # takes the paths that were written
 
@@ -203,11 +211,15 @@ class PhaseRunner:
             ended_for=observed.ended_for,
             timeout_seconds=phase.timeout_seconds,
         )
-        verdict = await self._explain_hidden(current, spec, observed, verdict)
-        verdict = _explain_built(current, observed, verdict)
-        if verdict.code == "CR-PHASE-001" and phase.dependencies:
-            return verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
-        return verdict
+        explained = await self._explain_hidden(current, spec, observed, verdict)
+        explained = _explain_built(current, observed, explained)
+        if verdict.exit_code and phase.dependencies and explained.code in _UNEXPLAINED:
+            explained = verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
+        if explained == verdict or not observed.violations:
+            return explained
+        return explained._replace(
+            reason=f"{explained.reason}; {named_attempts(observed.violations)}"
+        )
 
     async def _explain_hidden(
         self,
@@ -304,8 +316,7 @@ def _explain_built(
     lets it.
     """
     phase = current.phase
-    explicable = verdict.code in ("CR-PHASE-001", "CR-PHASE-005")
-    if not explicable or not phase.policy.allowlist:
+    if verdict.code not in _UNEXPLAINED or not phase.policy.allowlist:
         return verdict
     programs = tuple(dict.fromkeys(observed.not_startable))
     reason, hint = built_programs.explained(programs, current.planned.path, phase)

@@ -24,6 +24,17 @@ def broken_canaries(canaries: Sequence[Canary], degraded: Collection[str] = ()) 
     )
 
 
+# codes that say what happened; one that says why may replace them
+FAILED_COMMAND, BROKE_POLICY = "CR-PHASE-001", "CR-PHASE-005"
+
+
+def named_attempts(violations: int) -> str:
+    """The number of attempts against the policy as words; empty where there was none."""
+    if not violations:
+        return ""
+    return f"{'one attempt' if violations == 1 else f'{violations} attempts'} against the policy"
+
+
 class Verdict(NamedTuple):
     """How a phase ended, as the end of its span has it."""
 
@@ -44,22 +55,26 @@ def phase_verdict(
     """The verdict on a phase, by its commands, its violations and the end of its environment.
 
     `ended_for` is why the environment was ended early; empty where it was not.
+    Attempts against the policy stand before the exit status, which they usually explain.
     """
+    attempts = named_attempts(violations)
+    breaks_policy = bool(violations) and reaction != "warn"
     last = results[-1] if results else None
     status = last.exit_code if last and last.ran else None
     if ended_for:
         return Verdict("failed", status, f"ended early: {ended_for}", "CR-PHASE-003")
     if last and last.timed_out:
-        return Verdict(
-            "timeout", status, f"still running after {timeout_seconds:g} s", "CR-PHASE-002"
-        )
+        running = f"still running after {timeout_seconds:g} s"
+        tried = f", with {attempts}" if attempts else ""
+        return Verdict("timeout", status, f"{running}{tried}", "CR-PHASE-002")
     if last and last.killed_for:
         return Verdict("failed", status, f"killed for its {last.killed_for} limit", "CR-PHASE-004")
     if last and last.ran and last.exit_code:
-        return Verdict("failed", status, f"exit status {last.exit_code}", "CR-PHASE-001")
-    if violations and reaction != "warn":
-        attempts = "one attempt" if violations == 1 else f"{violations} attempts"
-        return Verdict("failed", status, f"{attempts} against the policy", "CR-PHASE-005")
+        ended = f"exit status {last.exit_code}"
+        reason = f"{attempts}, {ended}" if attempts else ended
+        return Verdict("failed", status, reason, BROKE_POLICY if breaks_policy else FAILED_COMMAND)
+    if breaks_policy:
+        return Verdict("failed", status, attempts, BROKE_POLICY)
     if not any(result.ran for result in results):
         return Verdict("unverified", None, "nothing was run")
     return Verdict("passed", status)

@@ -8,7 +8,7 @@ which escapes it; a content security policy forbids the rest.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from cleanroom.core.text import format_size
@@ -24,8 +24,10 @@ from cleanroom.evidence.reports.markup import Markup, element, join
 from cleanroom.evidence.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
 from cleanroom.evidence.reports.style import STYLE
 from cleanroom.evidence.reports.text import (
+    broken_rules,
     counted,
     describe_process,
+    describe_violation,
     failing,
     judged,
     phase_name,
@@ -37,6 +39,7 @@ from cleanroom.evidence.reports.text import (
 from cleanroom.evidence.reports.timeline import narrow_timeline, sparkline, timeline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_BROKEN_MAX = 5  # violations that stand beside the failure; the table below has all
 
 
 def html_report(result: RunResult) -> bytes:
@@ -141,11 +144,11 @@ def _failure(result: RunResult) -> Markup | None:
     phase = failing(result)
     if phase is None:
         return None
-    status = f"exit status {phase.exit_code}" if phase.exit_code is not None else "no exit status"
-    reason = f" {phase.reason}" if phase.reason != phase.result else ""
+    broken = broken_rules(result, phase)
     return section(
         f"What went wrong: {phase_name(phase)}",
-        element("p", f"{phase.result}, {status}, after {seconds(phase.duration_seconds)}.{reason}"),
+        element("p", _how_it_ended(phase)),
+        bullet_list(_first_violations(broken)) if broken else None,
         element(
             "pre",
             "\n".join(phase.excerpt),
@@ -158,6 +161,23 @@ def _failure(result: RunResult) -> Markup | None:
         element("p", "All of its output: ", code_element(phase.log)) if phase.log else None,
         element("p", "Run it again: ", code_element(_repeat_command(result, phase))),
     )
+
+
+def _first_violations(rows: Sequence[ViolationResult]) -> list[str]:
+    hidden = len(rows) - _BROKEN_MAX
+    more = [f"and {plural(hidden, 'more row')} in the table below"] if hidden > 0 else []
+    return [*map(describe_violation, rows[:_BROKEN_MAX]), *more]
+
+
+def _how_it_ended(phase: PhaseResult) -> str:
+    """One sentence with its exit status, and its reason where that says more."""
+    after = f"after {seconds(phase.duration_seconds)}"
+    status = f"exit status {phase.exit_code}" if phase.exit_code is not None else "no exit status"
+    # what led to an exit status stands before it
+    if phase.reason.endswith(status):
+        return f"{phase.result}, {phase.reason}, {after}."
+    reason = f" {phase.reason}" if phase.reason != phase.result else ""
+    return f"{phase.result}, {status}, {after}.{reason}"
 
 
 def _repeat_command(result: RunResult, phase: PhaseResult | None) -> str:

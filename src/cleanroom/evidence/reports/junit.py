@@ -9,7 +9,7 @@ nothing counts as passed that nothing earned.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
@@ -22,7 +22,7 @@ from cleanroom.evidence.reports.result import (
     ServiceResult,
     ViolationResult,
 )
-from cleanroom.evidence.reports.text import describe_violation, phase_name, plain
+from cleanroom.evidence.reports.text import broken_rules, describe_violation, phase_name, plain
 
 _PATH = re.compile(r"[^\[\]|\n]+")  # what an attachment can name
 
@@ -68,7 +68,7 @@ def junit(result: RunResult) -> bytes:
 
 def _cases(result: RunResult) -> Iterator[_Case]:
     cases = [
-        *(_phase(phase, result.violations) for phase in result.phases),
+        *(_phase(phase, broken_rules(result, phase)) for phase in result.phases),
         *map(_service, result.services),
         *map(_canary, result.canaries),
     ]
@@ -81,12 +81,8 @@ def _cases(result: RunResult) -> Iterator[_Case]:
         yield _run(result)
 
 
-def _phase(phase: PhaseResult, violations: tuple[ViolationResult, ...]) -> _Case:
-    broken = [
-        describe_violation(row)
-        for row in violations
-        if row.phase == phase.name and row.severity == "violation"
-    ]
+def _phase(phase: PhaseResult, violations: Sequence[ViolationResult]) -> _Case:
+    broken = [describe_violation(row) for row in violations]
     excerpt = "\n".join(phase.excerpt)
     case = _Case(
         "phase", phase_name(phase), phase.duration_seconds, output=excerpt, attached=phase.log
@@ -102,17 +98,20 @@ def _phase(phase: PhaseResult, violations: tuple[ViolationResult, ...]) -> _Case
                 or ("ran no command" if phase.result == "unverified" else "skipped"),
             )
         case "failed" if broken:
+            # a blocked attempt usually explains the exit status, so it stands first
+            also = f"; {message}" if phase.exit_code else ""
             return case._replace(
                 verdict="failure",
                 kind="policy",
-                message=broken[0],
+                message=f"{broken[0]}{also}",
                 details="\n".join([*broken, message]),
             )
         case "failed":
             return case._replace(verdict="failure", kind="exit", message=message, details=excerpt)
         case "refused":
             return case._replace(verdict="failure", kind="policy", message=message)
-    return case._replace(verdict="error", kind=phase.result, message=message, details=excerpt)
+    details = "\n".join(part for part in (*broken, excerpt) if part)
+    return case._replace(verdict="error", kind=phase.result, message=message, details=details)
 
 
 def _service(service: ServiceResult) -> _Case:

@@ -106,6 +106,12 @@ def failing(result: RunResult) -> PhaseResult | None:
     return next((phase for phase in result.phases if phase.result in _RESULTS_TO_SHOW), None)
 
 
+def broken_rules(result: RunResult, phase: PhaseResult) -> list[ViolationResult]:
+    """The violations that are held against a phase."""
+    rows = (row for row in result.violations if row.severity == "violation")
+    return [row for row in rows if row.phase == phase.name]
+
+
 def describe_process(process: Process | None, gap: str = "") -> str:
     """`pid 1234 /usr/bin/curl (curl https://example.org/)`, or why nobody can be named."""
     if process is None:
