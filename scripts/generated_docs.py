@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cleanroom.cli.codes.record import Code
-from cleanroom.cli.codes.rules import RULE_CODES
 from cleanroom.cli.codes.table import AREAS
 from cleanroom.engine.phases import autorun
 from cleanroom.model import events
 from cleanroom.model.policy import CONTROLS, LIMITS, REACTIONS, Level, required
+from cleanroom.model.rule_codes import RULE_CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB, MIB = 1 << 30, 1 << 20

@@ -279,12 +279,44 @@ def test_attempts_and_exit_status_of_one_phase_are_both_named():
     failure = cases(result)["shop.phase test"].find("failure")
     page = html_report(result).decode()
 
-    assert failure.get("message").startswith("blocked: ")
+    assert failure.get("message").startswith("CR-PHASE-005 blocked: ")
     assert failure.get("message").endswith(f"; {both}")
     assert json_report(result).count(both.encode()) == 1
     wrong = page[page.index("What went wrong") :]
     assert wrong.index(f"failed, {both}, after") < wrong.index("<li>blocked: pid 4711")
     assert "exit status 1, exit status 1" not in wrong
+
+
+def test_each_report_has_the_codes_that_the_terminal_shows():
+    """Of phases, services, violations and notes; JUnit's messages begin with them."""
+    story = EventLogBuilder()
+    run = begin(story)
+    service = story.start(Subject("service", "postgres"), run)
+    story.finish(
+        service, "failed", reason="gone", code="CR-SERVICE-020", attributes={"hint": "wait"}
+    )
+    span = phase(story, run, "test")
+    story.tell(egress("test"), span)
+    story.tell(Note(subject=RUN, level="warning", text="slow", code="CR-SLO-001"), span)
+    story.finish(span, "error", code="CR-ENV-002", reason="broken", attributes={"hint": "again"})
+    story.finish(run, "error", exit_code=5, code="CR-ENV-002", reason="broken")
+    result = fold(story.envelopes)
+    page = html_report(result).decode()
+    found = cases(result)
+
+    assert [(one.code, one.hint) for one in result.phases] == [("CR-ENV-002", "again")]
+    assert [(one.code, one.hint) for one in result.services] == [("CR-SERVICE-020", "wait")]
+    assert [one.code for one in result.violations] == ["CR-NET-003"]
+    assert [(one.level, one.code) for one in result.note_details] == [("warning", "CR-SLO-001")]
+    assert result.notes == ("slow [CR-SLO-001]",)
+    failed = found["shop.phase test"].find("error")
+    assert failed.get("message") == "CR-ENV-002 broken"
+    assert failed.text.splitlines()[0].endswith("[network.egress], CR-NET-003")
+    assert failed.text.splitlines()[1] == "again"
+    gone = found["shop.service postgres"].find("error")
+    assert (gone.get("message"), gone.text) == ("CR-SERVICE-020 gone", "wait")
+    for words in ("broken [CR-ENV-002]", "gone [CR-SERVICE-020]", "network.egress [CR-NET-003]"):
+        assert words in page
 
 
 def test_a_skipped_phase_is_skipped_and_a_passing_run_has_no_failures():

@@ -130,7 +130,7 @@ def test_a_failure_is_the_spans_status_and_error_type():
 
     assert (found["phase test"].message, found["phase test"].attributes["error.type"]) == (
         "3 attempts against the policy, exit status 1",
-        "failed",
+        "CR-PHASE-005",
     )
     assert found["phase test"].attributes["cicd.pipeline.task.run.result"] == "failure"
     assert found["phase init"].status == 0

@@ -295,7 +295,11 @@ def _test(story: EventLogBuilder, run: str, failing: bool) -> None:
     story.finish(inside)
     reason = "3 attempts against the policy, exit status 1" if failing else ""
     story.finish(
-        span, "failed" if failing else "passed", exit_code=1 if failing else 0, reason=reason
+        span,
+        "failed" if failing else "passed",
+        exit_code=1 if failing else 0,
+        reason=reason,
+        code="CR-PHASE-005" if failing else "",
     )
 
 

@@ -75,4 +75,4 @@ def _bad(story: EventLogBuilder, run: str, service: str) -> None:
     )
     story.at(12.4).finish(command, "failed", exit_code=7)
     reason = "one attempt against the policy, exit status 7"
-    story.finish(bad, "failed", exit_code=7, reason=reason)
+    story.finish(bad, "failed", exit_code=7, reason=reason, code="CR-PHASE-005")

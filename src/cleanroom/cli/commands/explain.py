@@ -64,8 +64,8 @@ def page(code: str) -> list[str]:
     """The explanation as a person reads it, wrapped."""
     import textwrap
 
-    from cleanroom.cli.codes.rules import RULE_CODES
     from cleanroom.cli.codes.table import CODES
+    from cleanroom.model.rule_codes import RULE_CODES
 
     entry = CODES[code]
     rules = [rule for rule, of in RULE_CODES.items() if of == code]

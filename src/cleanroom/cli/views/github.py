@@ -172,9 +172,7 @@ def _errors(result: RunResult) -> Iterator[Annotation]:
         )
     first = failing(result)
     for phase in (each for each in result.phases if each.result in ("failed", "error", "timeout")):
-        end = words.phase_end(
-            phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason
-        )
+        end = words.end_of_phase(phase)
         yield Annotation(
             "error",
             f"phase {phase_name(phase)}",

@@ -215,6 +215,7 @@ def _phase_finished(event: Finished) -> Line:
         event.exit_code,
         event.duration_seconds,
         event.reason,
+        event.code,
     )
     return Line(text, tone=_PHASE_TONES.get(event.result, "red"))
 

@@ -53,9 +53,7 @@ def last_line(result: RunResult) -> str:
     """The exit status and its cause, for callers that see the last line only."""
     phase = failing(result)
     if phase is not None:
-        cause = words.phase_end(
-            phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason
-        )
+        cause = words.end_of_phase(phase)
     else:
         cause = safe(result.error.get("message", result.outcome))
     return f"exit {result.exit_code}: {cause}"
@@ -137,8 +135,7 @@ def failure(result: RunResult, rerun: str) -> list[Line]:
         else []
     )
     lines += [Line(f"{safe(name)} | {safe(text)}", out=True) for text in phase.excerpt]
-    end = words.phase_end(name, phase.result, phase.exit_code, phase.duration_seconds, phase.reason)
-    lines.append(Line(end, out=True, tone="red"))
+    lines.append(Line(words.end_of_phase(phase), out=True, tone="red"))
     if phase.log:
         lines.append(Line(f"full log: {safe(phase.log)}", out=True))
     return [*lines, Line(f"run again: {again(phase, result.requested, rerun)}", out=True)]

@@ -8,11 +8,17 @@ from __future__ import annotations
 import signal
 from typing import NamedTuple
 
-from cleanroom.cli.codes.rules import RULE_CODES
 from cleanroom.cli.views.text import safe
 from cleanroom.core.text import format_size
-from cleanroom.evidence.reports.result import ViolationResult
-from cleanroom.evidence.reports.text import describe_violation, place_of, plural, seconds
+from cleanroom.evidence.reports.result import PhaseResult, ViolationResult
+from cleanroom.evidence.reports.text import (
+    describe_violation,
+    phase_name,
+    place_of,
+    plural,
+    seconds,
+    with_code,
+)
 from cleanroom.model.events import Artifact, Attached, Recovery, Subject
 
 NOT_HERMETIC = {True: "on the host, not hermetic", False: "with declared egress, not hermetic"}
@@ -49,9 +55,14 @@ def exit_status(code: int) -> str:
 
 
 def phase_end(
-    name: str, result: str, exit_code: int | None, duration_seconds: float, reason: str = ""
+    name: str,
+    result: str,
+    exit_code: int | None,
+    duration_seconds: float,
+    reason: str = "",
+    code: str = "",
 ) -> str:
-    """How a phase ended, on one line: its name, what became of it, its exit status."""
+    """How a phase ended, on one line: its name, what became of it, its exit status and code."""
     words = {"timeout": "timed out", "error": "could not be run", "unverified": "ran no command"}
     text = f"phase {safe(name)} {words.get(result, result)}"
     if result == "passed":
@@ -64,7 +75,19 @@ def phase_end(
         if duration_seconds and " after " not in reason
         else []
     )
-    return text + (": " + ", ".join(facts) if facts else "")
+    return with_code(text + (": " + ", ".join(facts) if facts else ""), safe(code))
+
+
+def end_of_phase(phase: PhaseResult) -> str:
+    """`phase_end` of a phase of the result."""
+    return phase_end(
+        phase_name(phase),
+        phase.result,
+        phase.exit_code,
+        phase.duration_seconds,
+        phase.reason,
+        phase.code,
+    )
 
 
 def _causes(result: str, exit_code: int | None, reason: str) -> list[str]:
@@ -80,10 +103,8 @@ def _causes(result: str, exit_code: int | None, reason: str) -> list[str]:
 
 def violation(row: ViolationResult) -> str:
     """Who tried what, which rule it breaks, the code to look up, and where it happened."""
-    code = RULE_CODES.get(row.rule, "")
-    return safe(
-        describe_violation(row) + "".join(f", {part}" for part in (code, place_of(row)) if part)
-    )
+    place = place_of(row)
+    return safe(describe_violation(row) + (f", {place}" if place else ""))
 
 
 def recovery(event: Recovery) -> str:

@@ -201,5 +201,7 @@ def _attributes(service: Service) -> dict[str, str | int | float | bool]:
 def _record_failure(service: Service, span: Span, error: CleanroomError) -> None:
     service.last_error = error
     span.result, span.reason, span.code = "failed", str(error), error.code
+    if error.hint:
+        span.attributes["hint"] = error.hint
     if isinstance(error, PolicyRefused | ProjectError):
         service.change(failure=error)  # another try would end the same way

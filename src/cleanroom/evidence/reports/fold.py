@@ -18,9 +18,10 @@ from cleanroom.evidence.reports.curves import Curve
 from cleanroom.evidence.reports.file_results import FileResults
 from cleanroom.evidence.reports.phase_results import NOT_FINISHED, PhaseResults
 from cleanroom.evidence.reports.proof_results import ProofResults
-from cleanroom.evidence.reports.result import LedgerResult, Outcome, RunResult
+from cleanroom.evidence.reports.result import LedgerResult, NoteResult, Outcome, RunResult
 from cleanroom.evidence.reports.service_results import ServiceResults
 from cleanroom.evidence.reports.spans import Attributes, OpenSpans, RunTimes, Span
+from cleanroom.evidence.reports.text import with_code
 from cleanroom.evidence.reports.violation_results import ROWS_MAX, ViolationResults, owner
 from cleanroom.model.events import (
     Artifact,
@@ -88,7 +89,7 @@ class ResultBuilder:
         self._files = FileResults()
         self._curves: dict[str, Curve] = {}
         self._recoveries: list[str] = []
-        self._notes: list[str] = []
+        self._notes: list[NoteResult] = []
         self._ledger = LedgerResult()
 
     def add(self, envelope: Envelope) -> None:
@@ -164,8 +165,7 @@ class ResultBuilder:
 
     def _add_note(self, event: Note) -> None:
         if len(self._notes) < ROWS_MAX:
-            text = f"{event.text} [{event.code}]" if event.code else event.text
-            self._notes.append(f"DEGRADED: {text}" if event.level == "degraded" else text)
+            self._notes.append(NoteResult(level=event.level, text=event.text, code=event.code))
 
     @property
     def dependencies_sha256(self) -> str:
@@ -183,6 +183,7 @@ class ResultBuilder:
         finished = run.finished
         outcome = _OUTCOMES[finished.result] if finished else "error"
         exit_code = finished.exit_code if finished else None
+        notes = self._all_notes(finished)
         duration = finished.duration_seconds if finished else times.seconds(times.last_ns)
         slo, seed = run.number("slo_seconds"), run.number("seed")
         slo_seconds = 20.0 if slo is None else float(slo)
@@ -206,7 +207,8 @@ class ResultBuilder:
             violations=self._violations.rows("violation", "tolerated"),
             notices=self._violations.rows("notice"),
             recoveries=tuple(self._recoveries),
-            notes=self._all_notes(finished),
+            notes=tuple(map(_note_line, notes)),
+            note_details=notes,
             ledger=self._ledger,
             duration_seconds=duration,
             engine_seconds=self._phases.engine_seconds(run, duration),
@@ -225,14 +227,20 @@ class ResultBuilder:
             autorun=tuple(self._files.autorun),
         )
 
-    def _all_notes(self, finished: Finished | None) -> tuple[str, ...]:
+    def _all_notes(self, finished: Finished | None) -> tuple[NoteResult, ...]:
         end = () if finished else (NOT_FINISHED,)
-        return (*self._notes, *self._violations.notes(), *end)
+        added = (*self._violations.notes(), *end)
+        return (*self._notes, *(NoteResult(level="warning", text=text) for text in added))
 
     def _subject_of(self, environment: str) -> str:
         """Role and name of what an environment is for."""
         attributes = self._environments.get(environment, {})
         return " ".join(str(attributes[name]) for name in ("role", "of") if attributes.get(name))
+
+
+def _note_line(note: NoteResult) -> str:
+    text = with_code(note.text, note.code)
+    return f"DEGRADED: {text}" if note.level == "degraded" else text
 
 
 def _error(finished: Finished | None) -> dict[str, str]:

@@ -35,6 +35,7 @@ from cleanroom.evidence.reports.text import (
     plural,
     seconds,
     summary_line,
+    with_code,
 )
 from cleanroom.evidence.reports.timeline import narrow_timeline, sparkline, timeline
 
@@ -131,13 +132,14 @@ def _error(error: dict[str, str]) -> Markup | None:
         return None
     hint = f" Hint: {error['hint']}." if error.get("hint") else ""
     code = error.get("code", "")
-    words = element(
-        "p",
-        f"error[{code}]: {error.get('message', '')}.{hint} Explained by ",
-        code_element(f"cleanroom-engine explain {code}"),
-        ".",
-    )
-    return element("div", words, class_="alarm")
+    words = f"error[{code}]: {error.get('message', '')}.{hint}"
+    return element("div", element("p", words, *_explained_by(code)), class_="alarm")
+
+
+def _explained_by(code: str) -> Sequence[str | Markup]:
+    if not code:
+        return ()
+    return " Explained by ", code_element(f"cleanroom-engine explain {code}"), "."
 
 
 def _failure(result: RunResult) -> Markup | None:
@@ -145,9 +147,11 @@ def _failure(result: RunResult) -> Markup | None:
     if phase is None:
         return None
     broken = broken_rules(result, phase)
+    hint_is_new = bool(phase.hint) and phase.hint not in phase.reason
     return section(
         f"What went wrong: {phase_name(phase)}",
-        element("p", _how_it_ended(phase)),
+        element("p", _how_it_ended(phase), *_explained_by(phase.code)),
+        element("p", f"Hint: {phase.hint}") if hint_is_new else None,
         bullet_list(_first_violations(broken)) if broken else None,
         element(
             "pre",
@@ -202,7 +206,8 @@ def _phases(result: RunResult) -> Markup:
             seconds(phase.duration_seconds),
             "" if phase.budget_seconds is None else seconds(phase.budget_seconds),
             phase.role,
-            phase.reason or (f"not from the cache: {phase.cache}" if phase.cache else ""),
+            with_code(phase.reason, phase.code)
+            or (f"not from the cache: {phase.cache}" if phase.cache else ""),
             id_=f"phase-{number}",
         )
         for number, phase in enumerate(result.phases, 1)
@@ -225,7 +230,7 @@ def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
         ("rule", "what became of it", "process", "target", "times", "where", "how it is known"),
         (
             table_row(
-                row.rule,
+                with_code(row.rule, row.code),
                 f"{row.action}{judged(row)}",
                 describe_process(row.process, row.attribution_gap),
                 f"{row.target} {row.syscall} {row.errno}".strip(),
@@ -322,7 +327,8 @@ def _services(result: RunResult) -> Markup:
             else seconds(service.ready_seconds),
             str(service.restarts),
             seconds(max(0.0, service.ended_seconds - service.started_seconds)),
-            service.reason or (f"held by {service.held_by}" if service.held_by else ""),
+            with_code(service.reason, service.code)
+            or (f"held by {service.held_by}" if service.held_by else ""),
         )
         for service in result.services
     )

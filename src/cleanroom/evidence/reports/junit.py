@@ -4,6 +4,7 @@ A run is a test suite; phases, services, canaries and the account at the end are
 What the project did wrong is a failure (`type="policy"` where a rule was broken),
 what we or the clock did is an error, what did not run is skipped:
 nothing counts as passed that nothing earned.
+Messages begin with the code where there is one.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class _Case(NamedTuple):
     message: str = ""
     details: str = ""
     output: str = ""
+    code: str = ""
     attached: str = ""  # a path
 
 
@@ -85,7 +87,12 @@ def _phase(phase: PhaseResult, violations: Sequence[ViolationResult]) -> _Case:
     broken = [describe_violation(row) for row in violations]
     excerpt = "\n".join(phase.excerpt)
     case = _Case(
-        "phase", phase_name(phase), phase.duration_seconds, output=excerpt, attached=phase.log
+        "phase",
+        phase_name(phase),
+        phase.duration_seconds,
+        output=excerpt,
+        code=phase.code,
+        attached=phase.log,
     )
     message = phase.reason or phase.result
     match phase.result:
@@ -110,18 +117,21 @@ def _phase(phase: PhaseResult, violations: Sequence[ViolationResult]) -> _Case:
             return case._replace(verdict="failure", kind="exit", message=message, details=excerpt)
         case "refused":
             return case._replace(verdict="failure", kind="policy", message=message)
-    details = "\n".join(part for part in (*broken, excerpt) if part)
+    details = "\n".join(part for part in (*broken, phase.hint, excerpt) if part)
     return case._replace(verdict="error", kind=phase.result, message=message, details=details)
 
 
 def _service(service: ServiceResult) -> _Case:
-    case = _Case("service", service.name, service.ready_seconds or 0.0)
+    case = _Case("service", service.name, service.ready_seconds or 0.0, code=service.code)
     if service.ready_seconds is None:
         return case._replace(
-            verdict="error", kind="service", message=service.reason or "it did not become ready"
+            verdict="error",
+            kind="service",
+            message=service.reason or "it did not become ready",
+            details=service.hint,
         )
     return (
-        case._replace(verdict="error", kind="service", message=service.reason)
+        case._replace(verdict="error", kind="service", message=service.reason, details=service.hint)
         if service.reason
         else case
     )
@@ -161,18 +171,15 @@ def _run(result: RunResult) -> _Case:
         "unverified": ("skipped", ""),
     }
     verdict, kind = verdicts.get(result.outcome, ("error", result.outcome))
-    message = (
-        " ".join(part for part in (result.error.get("code", ""), result.reason) if part)
-        or result.outcome
-    )
     return _Case(
         "run",
         "outcome",
         result.duration_seconds,
         verdict,
         kind,
-        message,
+        result.reason or result.outcome,
         result.error.get("hint", ""),
+        code=result.error.get("code", ""),
     )
 
 
@@ -204,9 +211,9 @@ def _write(suite: ElementTree.Element, project: str, case: _Case) -> None:
     element = ElementTree.SubElement(suite, "testcase", fields)
     if case.verdict:
         kind = {"type": plain(case.kind)} if case.kind else {}
-        found = ElementTree.SubElement(
-            element, case.verdict, {"message": plain(case.message), **kind}
-        )
+        # programs find the code where the message begins: no attribute of the format is for it
+        message = f"{case.code} {case.message}" if case.code else case.message
+        found = ElementTree.SubElement(element, case.verdict, {"message": plain(message), **kind})
         found.text = _quoted(case.details) or None
     attachment = f"[[ATTACHMENT|{plain(case.attached)}]]" if _PATH.fullmatch(case.attached) else ""
     if case.output or attachment:

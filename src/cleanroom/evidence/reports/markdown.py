@@ -39,7 +39,9 @@ def _lines(result: RunResult) -> Iterator[str]:
     if result.degraded:
         yield from ("", f"**DEGRADED: {text(', '.join(result.degraded))}**")
     if result.reason:
-        yield from ("", text(f"{result.error.get('code', '')}: {result.reason}".removeprefix(": ")))
+        first = failing(result)
+        code = result.error.get("code") or (first.code if first else "")
+        yield from ("", text(f"{code}: {result.reason}".removeprefix(": ")))
     passed = sum(canary.result == "passed" for canary in result.canaries)
     yield from ("", text(summary_line(result)), "")
     facts = [

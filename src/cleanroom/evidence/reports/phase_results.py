@@ -88,6 +88,8 @@ class PhaseResults:
             role=span.text("role", "phase"),
             started_seconds=began,
             reason=finished.reason if finished else NOT_FINISHED,
+            code=finished.code if finished else "",
+            hint=span.text("hint"),
             log=span.text("log"),
             cached_run=span.text("cached_run"),
             cache=span.text("cache"),

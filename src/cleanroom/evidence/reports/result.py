@@ -38,6 +38,10 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     started_seconds: float = 0.0
     # why it did not pass, one sentence
     reason: str = ""
+    # of that reason: CR-..., as `cleanroom-engine explain` takes it
+    code: str = ""
+    # what helps, where the engine knows it
+    hint: str = ""
     # its complete output: a file, relative to the project
     log: str = ""
     # the policy level that it was held to; empty on the host
@@ -71,6 +75,10 @@ class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
     ready_at_seconds: float | None = None
     # why it ended too early or was given up; empty where it did not
     reason: str = ""
+    # of that reason: CR-...
+    code: str = ""
+    # what helps, where the engine knows it
+    hint: str = ""
     # id of the session or pool that has the service; empty where this run started it
     held_by: str = ""
 
@@ -133,6 +141,18 @@ class ViolationResult(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     # why it is tolerated, or which limit was exceeded
     reason: str = ""
+    # of the rule: CR-...
+    code: str = ""
+
+
+class NoteResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a reader has to be told. From Note."""
+
+    # info, warning or degraded
+    level: str
+    text: str
+    # CR-...; empty where the note has none
+    code: str = ""
 
 
 class LedgerResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +237,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     recoveries: tuple[str, ...] = ()
     # what a reader has to be told, one sentence each, at most 1,000. From Note
     notes: tuple[str, ...] = ()
+    # the same notes by their parts
+    note_details: tuple[NoteResult, ...] = ()
     ledger: LedgerResult = LedgerResult()
     duration_seconds: float = 0.0
     # wall time in which no command of a phase ran

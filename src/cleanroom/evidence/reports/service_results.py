@@ -80,6 +80,8 @@ class ServiceResults:
             started_seconds=self._times.seconds(first.began_ns),
             ended_seconds=self._times.seconds(last.ended_ns or self._times.last_ns),
             reason=reason,
+            code=last.finished.code if last.finished else "",
+            hint=last.text("hint"),
         )
 
     def _shared_result(self, service: _Service, attached: Attached) -> ServiceResult:

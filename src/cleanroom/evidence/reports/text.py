@@ -128,11 +128,17 @@ def describe_process(process: Process | None, gap: str = "") -> str:
 
 
 def describe_violation(row: ViolationResult) -> str:
-    """One sentence: the action, the process, the target and the rule."""
+    """One sentence: the action, the process, the target, the rule and its code."""
     times = f", {row.count} times" if row.count > 1 else ""
     target = str(row.target) or "what the rule forbids"
     who = describe_process(row.process, row.attribution_gap)
-    return plain(f"{row.action}: {who} tried {_verb(row)}{target}{times} [{row.rule}]{judged(row)}")
+    tried = f"{row.action}: {who} tried {_verb(row)}{target}{times} [{row.rule}]{judged(row)}"
+    return plain(f"{tried}, {row.code}" if row.code else tried)
+
+
+def with_code(text: str, code: str) -> str:
+    """A sentence with the code that explains it, as each line of ours has it."""
+    return f"{text} [{code}]".lstrip() if code else text
 
 
 def place_of(row: ViolationResult) -> str:

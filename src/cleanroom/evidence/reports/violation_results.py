@@ -8,6 +8,7 @@ from cleanroom.evidence.reports.result import ViolationResult
 from cleanroom.evidence.reports.spans import Attributes
 from cleanroom.model.capability import aggregation_key
 from cleanroom.model.events import Violation
+from cleanroom.model.rule_codes import RULE_CODES
 
 # Distinct violations, and other texts of a result: more than a person reads,
 # few enough that a flood fills neither memory nor a report.
@@ -84,4 +85,5 @@ def violation_row(event: Violation, phase: str = "", service: str = "") -> Viola
         attribution_gap=event.attribution_gap,
         tags=event.tags,
         reason=event.reason,
+        code=RULE_CODES.get(event.rule, ""),
     )

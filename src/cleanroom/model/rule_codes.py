@@ -1,4 +1,4 @@
-"""The codes of the policy's rules, apart from their texts: each violation's line has one."""
+"""The codes of the policy's rules, apart from their texts: each violation has one."""
 
 from __future__ import annotations
 
