@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from cleanroom.cli.views.github import annotated
 from cleanroom.cli.views.plain import PlainLines
-from cleanroom.cli.views.summary import summary
+from cleanroom.cli.views.summary import summary, verdict
 from cleanroom.cli.views.text import safe
 from cleanroom.cli.views.words import Line
 from cleanroom.evidence.reports.fold import fold
 from cleanroom.evidence.reports.markdown import markdown_report
 from cleanroom.evidence.reports.render import render
 from cleanroom.model.events import Envelope, Finished, Note, Output, Subject
-from support.event_log_builder import EventLogBuilder, begin, phase
+from support.event_log_builder import EventLogBuilder, begin, egress, phase
 from support.failing_run_log import failing_run
 from support.paths import TESTS
 
@@ -146,6 +146,44 @@ def test_a_run_whose_phases_all_passed_says_why_it_did_not():
         "github": "".join(each.message for each in annotated(result)),
     }
     assert {name for name, text in written.items() if result.reason not in text} == set()
+
+
+def test_cli_a_quiet_run_that_no_phase_failed_says_why() -> None:
+    """With the code, since the reason stands nowhere else on standard output."""
+    story = EventLogBuilder()
+    run = begin(story)
+    story.at(1).finish(phase(story, run, "test"), exit_code=0)
+    story.finish(run, "failed", exit_code=1, reason="it took too long", code="CR-SLO-001")
+    result = msgspec.structs.replace(fold(story.envelopes), reports={"json": "results.json"})
+    assert [line.text for line in verdict(result)[1:]] == [
+        "why: it took too long [CR-SLO-001]",
+        "report: results.json",
+    ]
+
+
+def test_cli_a_quiet_run_names_a_few_phases_that_failed() -> None:
+    """Those of workspaces fail side by side; the report has all."""
+    story = EventLogBuilder()
+    run = begin(story)
+    for number in range(7):
+        story.finish(phase(story, run, "test", f"w{number}"), "failed", exit_code=1)
+    story.finish(run, "failed", exit_code=1)
+    texts = [line.text for line in verdict(fold(story.envelopes))]
+    assert texts[1].startswith("phase w0/test failed: exit status 1")
+    assert texts[-1] == "and 2 more phases, see the report"
+
+
+def test_cli_summary_says_how_notices_are_seen() -> None:
+    """Where they were not shown already."""
+    story = EventLogBuilder()
+    run = begin(story)
+    span = phase(story, run, "test")
+    story.tell(egress("test", severity="notice", count=2), span)
+    story.finish(span, exit_code=0)
+    story.finish(run, exit_code=0)
+    result = fold(story.envelopes)
+    assert any("1 notice (2 attempts), -v shows it" in line.text for line in summary(result, ""))
+    assert all("-v" not in line.text for line in summary(result, "", verbose=1))
 
 
 def test_cli_summary_of_a_failure_names_phase_and_status_on_one_line() -> None:

@@ -180,6 +180,18 @@ def test_cli_run_quiet_says_the_verdict_alone(said: Said) -> None:
     assert said("pipeline", "ok", "-qq")[1:] == ("", "")
 
 
+def test_cli_run_quiet_says_which_phase_failed_why_and_where_the_report_is(
+    said: Said, project: Path
+) -> None:
+    """One line each: the verdict, the phase with its reason and code, a file that is there."""
+    status, out, err = said("pipeline", "ok", "bad", "never", "-q")
+    verdict, failed, report = out.splitlines()
+    assert (status, err) == (1, "")
+    assert "FAILED (exit 1)" in verdict
+    assert re.fullmatch(r"phase bad failed: exit status 7, after .* \[CR-PHASE-001\]", failed)
+    assert (project / report.removeprefix("report: ")).read_bytes().startswith(b"<!doctype html>")
+
+
 def test_cli_run_unknown_phase_names_what_exists(said: Said, project: Path) -> None:
     """A phase that does not exist is a coded usage error that names it and those that do,
     and nothing is written.

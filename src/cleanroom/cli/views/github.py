@@ -77,6 +77,7 @@ class GithubView:
     ) -> None:
         self._output = output
         self._quiet = quiet
+        self._verbose = verbose
         self._plain = PlainLines(verbose=verbose, show_output=not quiet)
         self._root = root
         self._summary_file = summary_file
@@ -90,7 +91,7 @@ class GithubView:
         self._print_unless_quiet(self._plain.tick(now_ns))
 
     def finish(self, result: RunResult, rerun: str) -> None:
-        self._print_unless_quiet(summary(result, rerun))
+        self._print_unless_quiet(summary(result, rerun, self._verbose))
         self.close()
         self._print(annotation.command(self._root) for annotation in annotated(result))
         if self._summary_file:

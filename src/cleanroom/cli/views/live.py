@@ -105,7 +105,7 @@ class LiveView:
 
     def finish(self, result: RunResult, rerun: str) -> None:
         self.close()
-        print_end(self._output, 0, result, rerun)
+        print_end(self._output, result, rerun, verbose=self._verbose)
 
     def refuse(self, error: CleanroomError) -> None:
         pass

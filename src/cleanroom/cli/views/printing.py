@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cleanroom.cli.output import Output
-from cleanroom.cli.views.summary import headline, summary
+from cleanroom.cli.views.summary import summary, verdict
 from cleanroom.cli.views.words import Line
 from cleanroom.evidence.reports.result import RunResult
 
 
-def print_end(output: Output, quiet: int, result: RunResult, rerun: str) -> None:
-    """The summary; with -q the verdict alone; with -qq nothing."""
+def print_end(
+    output: Output, result: RunResult, rerun: str, *, quiet: int = 0, verbose: int = 0
+) -> None:
+    """The summary; with -q the verdict, and why a run did not pass; with -qq nothing."""
     if quiet == 0:
-        print_lines(output, summary(result, rerun))
+        print_lines(output, summary(result, rerun, verbose))
     elif quiet == 1:
-        degraded = f" · DEGRADED: {', '.join(result.degraded)}" if result.degraded else ""
-        print_lines(output, [Line(headline(result) + degraded, out=True)])
+        print_lines(output, verdict(result))
 
 
 def print_lines(output: Output, lines: Iterable[Line]) -> None:

@@ -11,17 +11,23 @@ from cleanroom.evidence.reports.result import PhaseResult, RunResult
 from cleanroom.evidence.reports.text import (
     counted,
     failing,
+    gone_wrong,
     phase_name,
     plural,
     seconds,
     summary_line,
+    with_code,
 )
 
 _VIOLATIONS_MAX = 20  # more than that nobody reads here; the report has all
+_PHASES_MAX = 5  # that went wrong, in a quiet run
 
 
-def summary(result: RunResult, rerun: str) -> list[Line]:
-    """The whole end of a human run. `rerun`: the options to repeat on the line that re-runs it."""
+def summary(result: RunResult, rerun: str, verbose: int = 0) -> list[Line]:
+    """The whole end of a human run. `rerun`: the options to repeat on the line that re-runs it.
+
+    `verbose`: how much of the run was shown while it went on.
+    """
     return [
         Line(headline(result), out=True, tone="green" if result.outcome == "passed" else "red"),
         *(
@@ -29,7 +35,7 @@ def summary(result: RunResult, rerun: str) -> list[Line]:
             if _unexplained(result)
             else []
         ),
-        *(Line(line, out=True) for line in facts(result)),
+        *(Line(line, out=True) for line in facts(result, verbose)),
         *failure(result, rerun),
         *(
             [Line(f"DEGRADED: {safe(', '.join(result.degraded))}", out=True, tone="red")]
@@ -37,6 +43,24 @@ def summary(result: RunResult, rerun: str) -> list[Line]:
             else []
         ),
     ]
+
+
+def verdict(result: RunResult) -> list[Line]:
+    """The end of a quiet run: what became of it, and of one that did not pass why, and where the
+    report is.
+    """
+    degraded = f" · DEGRADED: {safe(', '.join(result.degraded))}" if result.degraded else ""
+    lines = [headline(result) + degraded]
+    if result.outcome != "passed":
+        wrong = gone_wrong(result)
+        lines += map(words.end_of_phase, wrong[:_PHASES_MAX])
+        if hidden := wrong[_PHASES_MAX:]:
+            lines.append(f"and {plural(len(hidden), 'more phase')}, see the report")
+        if _unexplained(result):
+            lines.append(f"why: {safe(with_code(result.reason, result.error.get('code', '')))}")
+        kind = "html" if "html" in result.reports else next(iter(result.reports), "")
+        lines += [f"report: {safe(result.reports[kind])}"] if kind else []
+    return [Line(line, out=True) for line in lines]
 
 
 def _unexplained(result: RunResult) -> bool:
@@ -59,9 +83,9 @@ def last_line(result: RunResult) -> str:
     return f"exit {result.exit_code}: {cause}"
 
 
-def facts(result: RunResult) -> list[str]:
+def facts(result: RunResult, verbose: int = 0) -> list[str]:
     """Times, proofs, violations, what came back, the account, where the evidence is."""
-    lines = [safe(summary_line(result)), _proofs(result)]
+    lines = [safe(summary_line(result)), _proofs(result, verbose)]
     lines += [f"  {words.violation(found)}" for found in result.violations[:_VIOLATIONS_MAX]]
     hidden = len(result.violations) - _VIOLATIONS_MAX
     lines += [f"  and {hidden} more in the report"] if hidden > 0 else []
@@ -74,7 +98,7 @@ def facts(result: RunResult) -> list[str]:
     return [line for line in lines if line]
 
 
-def _proofs(result: RunResult) -> str:
+def _proofs(result: RunResult, verbose: int) -> str:
     passed = sum(canary.result == "passed" for canary in result.canaries)
     canaries = (
         f"canaries {passed}/{len(result.canaries)}"
@@ -87,7 +111,10 @@ def _proofs(result: RunResult) -> str:
     for host in (True, False):
         named = ", ".join(phase.name for phase in open_phases if phase.host is host)
         canaries += f" · {words.NOT_HERMETIC[host]}: {safe(named)}" if named else ""
-    return " · ".join([canaries, *counted(result)])
+    parts = [canaries, *counted(result)]
+    if result.notices and not verbose:
+        parts[-1] += f", -v shows {'it' if len(result.notices) == 1 else 'them'}"
+    return " · ".join(parts)
 
 
 def _unproven(result: RunResult) -> str:

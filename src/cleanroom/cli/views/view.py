@@ -47,6 +47,7 @@ class PlainView:
     def __init__(self, output: Output, *, quiet: int = 0, verbose: int = 0) -> None:
         self._output = output
         self._quiet = quiet
+        self._verbose = verbose
         self._plain = PlainLines(verbose=verbose, show_output=not quiet)
 
     def show(self, envelope: Envelope) -> None:
@@ -60,7 +61,7 @@ class PlainView:
             print_lines(self._output, lines)
 
     def finish(self, result: RunResult, rerun: str) -> None:
-        print_end(self._output, self._quiet, result, rerun)
+        print_end(self._output, result, rerun, quiet=self._quiet, verbose=self._verbose)
 
     def refuse(self, error: CleanroomError) -> None:
         pass

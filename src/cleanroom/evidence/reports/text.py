@@ -103,7 +103,12 @@ def _covered(phases: Sequence[PhaseResult]) -> float:
 
 def failing(result: RunResult) -> PhaseResult | None:
     """The phase that a person has to look at: the first that went wrong."""
-    return next((phase for phase in result.phases if phase.result in _RESULTS_TO_SHOW), None)
+    return next(iter(gone_wrong(result)), None)
+
+
+def gone_wrong(result: RunResult) -> list[PhaseResult]:
+    """The phases that a person has to look at; of workspaces there may be several."""
+    return [phase for phase in result.phases if phase.result in _RESULTS_TO_SHOW]
 
 
 def broken_rules(result: RunResult, phase: PhaseResult) -> list[ViolationResult]:
