@@ -507,6 +507,24 @@ def test_rights_to_write_are_told_where_others_did_not_have_them(before, kind, m
     assert opens_to_others(before, change) is opens
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "opens"),
+    [
+        (".venv/.lock", {}, False),
+        (".lock", {}, False),
+        (".venv/.lock", {"bytes": 1}, True),
+        (".venv/.lock", {"mode": 0o777}, True),
+        (".venv/.lock", {"kind": "directory"}, True),
+        (".venv/poetry.lock", {}, True),
+        (".venv/lib/__init__.py", {}, True),
+    ],
+)
+def test_an_empty_lock_of_uv_is_no_news(path: str, fields: dict[str, object], opens: bool) -> None:
+    """Anything that somebody may read or start is."""
+    change = Change(path=path, **{"kind": "file", "mode": 0o666, **fields})
+    assert opens_to_others(0, change) is opens
+
+
 def test_a_link_that_tools_know_is_followed_before_many_that_lead_through_many(tmp_path: Path):
     """What a phase makes to be followed for hours hides none of the others, nor costs as much."""
     long = "/".join(["a", ".."] * 1000) + "/x"

@@ -105,6 +105,8 @@ CODES = (
             The modes came back as the phase set them: other users of this machine could change what
             you run.
             Take the right away where nobody needs it.
+            An empty file `.lock` is not named: uv makes one that everybody may lock in each
+            `.venv`, and nothing reads what is in it.
         """,
         example="$ chmod go-w folder",
     ),

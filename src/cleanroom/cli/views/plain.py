@@ -11,7 +11,7 @@ from cleanroom.cli.views.progress import Progress, Slow
 from cleanroom.cli.views.text import safe
 from cleanroom.cli.views.words import Line, qualified_name, title
 from cleanroom.core.text import format_size
-from cleanroom.evidence.reports.text import seconds
+from cleanroom.evidence.reports.text import plural, seconds
 from cleanroom.evidence.reports.violation_results import owner, violation_row
 from cleanroom.model.events import (
     Artifact,
@@ -203,9 +203,9 @@ def _fetch_finished(event: Finished) -> Line:
     name, took = safe(event.subject.name), seconds(event.duration_seconds)
     if event.result != "passed":
         return Line(f"fetching {name} {event.result}: {safe(event.reason)}", tone="red")
-    files, fetched = event.attributes["files"], event.attributes["fetched"]
+    files, fetched = plural(int(event.attributes["files"]), "file"), event.attributes["fetched"]
     size = format_size(int(event.attributes["bytes"]))
-    return Line(f"fetched {name}: {files} files, {fetched} from registries ({size}), in {took}")
+    return Line(f"fetched {name}: {files}, {fetched} from registries ({size}), in {took}")
 
 
 def _phase_finished(event: Finished) -> Line:

@@ -93,13 +93,21 @@ def opens_to_others(before: int, change: Change) -> bool:
 
     `before` is the mode on the host, 0 for a new path.
     A new path that its group may write does not count: a umask of 002 is common.
+    Nor does a lock that programs only hold: nobody reads or starts what others write there.
     """
     now = change.mode & _OTHERS_WRITE
-    if not now or change.kind not in ("file", "directory"):
+    if not now or change.kind not in ("file", "directory") or _is_held_lock(change):
         return False
     is_same_kind = stat.S_ISDIR if change.kind == "directory" else stat.S_ISREG
     had = before if is_same_kind(before) else stat.S_IWGRP
     return bool(now & ~had)
+
+
+def _is_held_lock(change: Change) -> bool:
+    """Whether it is an empty file `.lock`, which uv makes for everybody in each `.venv`."""
+    named = change.path.rpartition("/")[2] == ".lock"
+    startable = change.mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    return named and change.kind == "file" and not change.bytes and not startable
 
 
 class Modes:
