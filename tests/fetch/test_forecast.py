@@ -119,6 +119,15 @@ def test_what_is_not_fetched_is_not_counted(tmp_path: Path) -> None:
     assert lines[1].startswith("  not fetched: a 1.0: it has no wheel")
 
 
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_set_that_needs_nothing_says_so(tmp_path: Path, stored: bool) -> None:
+    """As pip's of a project that uv installs: it has no files, in the store or not."""
+    nothing = SetForecast(manager="pip", file="pyproject.toml", files=0, stored=stored)
+    plan = planned(tmp_path, HEAD + '[lifecycle.test]\ncommand = "true"\n')
+    lines = plan_lines(plan, dependencies=[nothing])
+    assert "  pip pyproject.toml: nothing to fetch" in lines
+
+
 def test_programs_get_counts_and_names(tmp_path: Path) -> None:
     """`unresolved` has all that is looked up, `resolved` what a tool takes a version of."""
     files = {"requirements.txt": REQUIREMENT, "requirements-dev.txt": "b>=2\n"}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cleanroom.engine import Decision, SetForecast
 
 NAMED_MOST = 5  # of many names in one line; --output json has all of them
+_NOTHING = "nothing to fetch"
 _COMMAND_CHARACTERS = 200  # of a command line; --output json has all of it
 
 
@@ -102,14 +103,14 @@ def _dependencies(one: SetForecast) -> list[str]:
 def _state(one: SetForecast) -> str:
     """How much a set is, and whether a run would fetch it."""
     if one.stored:
-        return f"{plural(one.files, 'file')}, in the store"
+        return f"{plural(one.files, 'file')}, in the store" if one.files else _NOTHING
     counted = [plural(one.files, "file")] if one.files else []
     if one.packages:
         counted.append(plural(one.packages, "pinned package"))
     if one.resolved:
         counted.append(f"what {one.manager} resolves")
     if not counted:
-        return "nothing to fetch"
+        return _NOTHING
     hosts = ", ".join(host.removesuffix(":443") for host in one.hosts)
     return f"{' and '.join(counted)}, to be fetched{f' from {hosts}' if hosts else ''}"
 
