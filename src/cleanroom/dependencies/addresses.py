@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+# Before the address of a repository, as the field writes it.
+GIT_SCHEME = "git+"
 # Two readers of addresses must see one host in it: no login, no backslash, no percent sign before
 # the path. A star in an egress rule would be many hosts.
 _WEB_ADDRESS = re.compile(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from cleanroom.dependencies.addresses import GIT_SCHEME
 from cleanroom.dependencies.git_packs import (
     BYTES_MAX,
     FILE,
@@ -33,7 +34,7 @@ from cleanroom.dependencies.settings import host_of
 from cleanroom.dependencies.store import hard_link
 from cleanroom.model.errors import DependencyRejected, DependencyUnavailable
 
-SCHEME = "git+"
+SCHEME = GIT_SCHEME
 ALGORITHM = "git"
 SUBMODULES_MAX = 64
 NESTED_MAX = 8  # submodules of submodules

@@ -7,7 +7,7 @@ with lower-case hex digits, `h1:` with base64 as Go writes it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -68,7 +68,8 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file in the store, and where it came from."""
 
     artifact: Artifact
-    sha256: str
+    # names a file: what else a record may say is none
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     size: int
     host: str = ""  # that it was fetched from; "" where this machine had it already
     # of the store's file when it was verified last: another state is verified again

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from cleanroom.dependencies.model import Artifact
 from cleanroom.dependencies.store import Rejected
 from cleanroom.model.errors import DependencyRejected, DependencyUnavailable
+
+# Of an address that was made of one in the caller's own configuration.
+_LOGIN = re.compile(r"//[^/]*@")
 
 
 def rejected_download(artifact: Artifact, host: str, rejected: Rejected) -> DependencyRejected:
@@ -40,7 +44,8 @@ def no_address(url: str) -> DependencyRejected:
     """A lock or a registry names an address that is none, or that two readers may read as two."""
     return DependencyRejected(
         "CR-FETCH-002",
-        f"{ascii(url)[1:201]}: this is no plain address of a file on the web",
+        f"{ascii(_LOGIN.sub('//***@', url, count=1)[:200])[1:-1]}: "
+        "this is no plain address of a file on the web",
         hint="expected https://HOST/PATH, without a login",
     )
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cleanroom.dependencies.model import Problem
+from cleanroom.dependencies.addresses import GIT_SCHEME, is_web_address
+from cleanroom.dependencies.model import Artifact, Lock, Problem
 from cleanroom.dependencies.settings import host_of
 from cleanroom.engine.fetch.find import FoundSet, find_all
 from cleanroom.model.plan import Plan
@@ -38,16 +39,22 @@ def forecast_dependencies(plan: Plan, caller: Mapping[str, str]) -> list[SetFore
 
     Raises:
         ProjectError: a lock file cannot be read.
+        ArtifactError: others can change the store.
     """
     sets = find_all(plan, caller)
     if not sets:
         return []
     # Most plans have nothing to look up in the store.
     from cleanroom.core.locations import cache_folder
+    from cleanroom.core.private_cache import open_cache
     from cleanroom.dependencies.store import FOLDER, Store
 
     cache = cache_folder(caller)
-    store = Store(cache) if (cache / FOLDER).is_dir() else None
+    store = None
+    if (cache / FOLDER).is_dir():
+        # Reading a set verifies its files, and removes those that are others: as a run does.
+        open_cache(cache).close()
+        store = Store(cache)
     return [_forecast(one, store) for one in sets]
 
 
@@ -63,10 +70,31 @@ def _forecast(one: FoundSet, store: Store | None) -> SetForecast:
         files=len(fetched.files if fetched is not None else lock.artifacts),
         packages=len(lock.unresolved) - len(resolved),
         stored=fetched is not None,
-        hosts=tuple(sorted({host_of(entry.url) for entry in lock.artifacts if entry.url})),
+        hosts=_hosts(lock),
         unresolved=lock.unresolved,
         resolved=resolved,
         unpinned=lock.unpinned,
-        problems=lock.problems,
+        problems=(*lock.problems, *map(_refused, _without_address(lock))),
         cautions=lock.cautions,
+    )
+
+
+def _has_address(one: Artifact) -> bool:
+    return is_web_address(one.url.removeprefix(GIT_SCHEME))
+
+
+def _hosts(lock: Lock) -> tuple[str, ...]:
+    return tuple(sorted({host_of(one.url) for one in lock.artifacts if _has_address(one)}))
+
+
+def _without_address(lock: Lock) -> list[Artifact]:
+    """Files that a fetch will refuse: addresses are made of the project's own settings too."""
+    return [one for one in lock.artifacts if one.url and not _has_address(one)]
+
+
+def _refused(one: Artifact) -> Problem:
+    return Problem(
+        entry=f"{one.name} {one.version}",
+        why="its address is no plain one of a file on the web",
+        hint="look at the registry that the package manager is configured for",
     )
