@@ -8,7 +8,7 @@ import msgspec
 
 from cleanroom.cli.commands.config import settings
 from cleanroom.cli.views.plan import plan_lines, plan_object
-from cleanroom.dependencies.model import Problem
+from cleanroom.dependencies.model import PROBLEMS_MOST, Problem
 from cleanroom.engine.fetch.forecast import SetForecast
 from cleanroom.model.plan import Ignored, Origin, PhaseRun, Plan, ServiceSpec, Workspace
 from cleanroom.model.policy import Level, default_policy
@@ -141,3 +141,22 @@ def test_cli_plan_begins_no_line_with_an_entry_of_a_lock() -> None:
     lines = plan_lines(planned(), dependencies=[forecast])
     assert any("::error::a v1: its version is none" in line for line in lines)
     assert not any(line.lstrip().startswith("::") for line in lines)
+
+
+def test_a_lock_with_any_number_of_entries_fills_a_screen_at_most() -> None:
+    """Entries, hosts and names of any length come from the project: the rest is counted."""
+    many = 3 * PROBLEMS_MOST
+    forecast = SetForecast(
+        manager="npm",
+        file="package-lock.json",
+        files=many,
+        stored=False,
+        hosts=tuple(f"host{number}.example:443" for number in range(many)),
+        unpinned=("x" * 100_000,) * many,
+        problems=tuple(Problem(entry="y" * 100_000, why="no") for _ in range(many)),
+    )
+
+    lines = plan_lines(planned(), dependencies=[forecast])
+
+    assert sum(map(len, lines)) < 30_000
+    assert f"and {many - PROBLEMS_MOST} more entries that are not fetched" in "".join(lines)

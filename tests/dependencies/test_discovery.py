@@ -5,7 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cleanroom.dependencies.discovery import DEPTH_MAX, FILE_MAX, ProjectFolder, folders, opened
+import pytest
+
+from cleanroom.dependencies.discovery import (
+    ALL_MAX,
+    DEPTH_MAX,
+    FILE_MAX,
+    ProjectFolder,
+    folders,
+    opened,
+)
+from cleanroom.model.errors import ProjectError
 
 
 def searched(root: Path, *workspaces: str) -> list[str]:
@@ -48,12 +58,34 @@ def test_no_link_is_followed(tmp_path: Path):
         assert folder.read(str(outside / "package-lock.json")) is None
 
 
-def test_a_file_that_is_too_large_or_none_is_not_read(tmp_path: Path):
+def test_what_is_no_file_is_not_read(tmp_path: Path):
     """A pipe holds nobody up."""
     os.mkfifo(tmp_path / "pipe")
-    with (tmp_path / "large").open("wb") as file:
-        file.truncate(FILE_MAX + 1)
     (tmp_path / "folder").mkdir()
     with opened(tmp_path) as held:
         folder = ProjectFolder(held, "")
-        assert [folder.read(name) for name in ("pipe", "large", "folder", "none")] == [None] * 4
+        assert [folder.read(name) for name in ("pipe", "folder", "none")] == [None] * 3
+
+
+def sparse(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def test_a_lock_file_that_is_too_large_is_an_error(tmp_path: Path):
+    """It is not left out: its packages would be missing."""
+    sparse(tmp_path / "large", FILE_MAX + 1)
+    with opened(tmp_path) as held, pytest.raises(ProjectError, match="at most 16 MiB") as caught:
+        ProjectFolder(held, "").read("large")
+    assert caught.value.code == "CR-FETCH-006"
+
+
+def test_the_files_of_all_folders_have_one_limit(tmp_path: Path):
+    """They are held until packages are laid out, and compress to next to nothing in a repository:
+    a project of 32 MB took 32 GiB.
+    """
+    for number in range(ALL_MAX // FILE_MAX + 1):
+        (tmp_path / str(number)).mkdir()
+        sparse(tmp_path / str(number) / "lock", FILE_MAX)
+    with opened(tmp_path) as held, pytest.raises(ProjectError, match="128 MiB in all"):
+        [folder.files(["lock"]) for folder in folders(held)]

@@ -6,7 +6,7 @@ with lower-case hex digits, `h1:` with base64 as Go writes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -48,6 +48,21 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     entry: str
     why: str
     hint: str = ""
+
+
+PROBLEMS_MOST = 50
+_ENTRY_MOST = 200  # characters
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """What people are shown of them: a hostile lock can have any number, of any length."""
+    lines = []
+    for one in problems[:PROBLEMS_MOST]:
+        hint = f"; {one.hint}" if one.hint else ""
+        lines.append(f"{one.entry[:_ENTRY_MOST]}: {one.why}{hint}")
+    if len(problems) > PROBLEMS_MOST:
+        lines.append(f"and {len(problems) - PROBLEMS_MOST} more entries that are not fetched")
+    return lines
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):

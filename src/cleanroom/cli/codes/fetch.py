@@ -59,7 +59,8 @@ CODES = (
         "CR-FETCH-006",
         title="a lock file cannot be read",
         text="""
-            A lock file is not what its package manager writes, or of a version that is not known.
+            A lock file is not what its package manager writes, or of a version that is not known;
+            or it is larger than 16 MiB, or all that a project has than 128 MiB.
             Write it again with the package manager.
         """,
         example="$ npm install --package-lock-only",

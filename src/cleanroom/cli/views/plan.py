@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cleanroom.cli.views.text import clip, safe, table
+from cleanroom.dependencies.model import problem_lines
 from cleanroom.evidence.reports.text import plural, seconds
 from cleanroom.model.plan import Ignored, PhaseRun, Plan, ServiceSpec
 from cleanroom.model.policy import Policy
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 NAMED_MOST = 5  # of many names in one line; --output json has all of them
 _NOTHING = "nothing to fetch"
+_NAME_CHARACTERS = 200  # of a name that a lock file has
 _COMMAND_CHARACTERS = 200  # of a command line; --output json has all of it
 
 
@@ -93,10 +95,8 @@ def _dependencies(one: SetForecast) -> list[str]:
     others = [name for name in one.unpinned if one.stored or name not in one.resolved]
     if others:
         lines.append(f"  no lock pins {_some(others)}: pinned on first use")
-    for problem in one.problems:
-        hint = f"; {problem.hint}" if problem.hint else ""
-        # a runner of CI takes "::error::" at the beginning of a line as a command
-        lines.append(f"  not fetched: {problem.entry}: {problem.why}{hint}")
+    # a runner of CI takes "::error::" at the beginning of a line as a command
+    lines += [f"  not fetched: {line}" for line in problem_lines(one.problems)]
     return lines + [f"  {caution}" for caution in one.cautions]
 
 
@@ -111,7 +111,7 @@ def _state(one: SetForecast) -> str:
         counted.append(f"what {one.manager} resolves")
     if not counted:
         return _NOTHING
-    hosts = ", ".join(host.removesuffix(":443") for host in one.hosts)
+    hosts = _some([host.removesuffix(":443") for host in one.hosts])
     return f"{' and '.join(counted)}, to be fetched{f' from {hosts}' if hosts else ''}"
 
 
@@ -124,7 +124,7 @@ def _egress_names(policy: Policy) -> list[str]:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
-    return f"{', '.join(names[:NAMED_MOST])}{more}"
+    return f"{', '.join(name[:_NAME_CHARACTERS] for name in names[:NAMED_MOST])}{more}"
 
 
 def _heading(loaded: Plan) -> list[str]:

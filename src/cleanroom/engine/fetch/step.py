@@ -24,6 +24,7 @@ from cleanroom.dependencies.model import (
     Fetched,
     Overlay,
     Problem,
+    problem_lines,
 )
 from cleanroom.dependencies.session import Manager
 from cleanroom.dependencies.store import PAUSE_SECONDS, Store
@@ -175,10 +176,8 @@ class FetchStep:
             span.attributes["files"] = len(files)
             span.attributes["fetched"] = progress.fetched
             span.attributes["bytes"] = progress.bytes
-            for problem in problems:
-                hint = f"; {problem.hint}" if problem.hint else ""
-                text = f"{one.found.name}: {problem.entry}: {problem.why}{hint}"
-                self._note(text, "CR-FETCH-008")
+            for line in problem_lines(problems):
+                self._note(f"{one.found.name}: {line}", "CR-FETCH-008")
             for caution in lock.cautions:
                 self._note(f"{one.found.name}: {caution}", "CR-FETCH-020")
         return fetched
