@@ -92,3 +92,20 @@ def test_what_an_environment_left_in_the_place_of_a_text_is_not_written_through(
     with pytest.raises(FileExistsError):
         _texts(identity, mounts, etc, "/home")
     assert (tmp_path / "victim").read_text() == "theirs"
+
+
+def test_an_ordinary_user_has_a_copy_of_what_is_shown_copy_on_write(
+    ground: RunArea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In the folder of the run that the mount names, which nobody has made: no overlay is."""
+    monkeypatch.setattr(ground, "_owner", None)
+    view = tmp_path / "view"
+    view.mkdir()
+    (view / "package").write_text("as it was")
+    source = tmp_path / "dependencies" / "1" / "0"
+
+    at = ground.host_path(Mount(source=str(source), target="/v", above=str(view), writable=True))
+    (at / "package").write_text("changed")
+
+    assert at == source
+    assert (view / "package").read_text() == "as it was"

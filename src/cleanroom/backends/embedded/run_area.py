@@ -77,8 +77,11 @@ class RunArea:
             return known
         source = Path(mount.source)
         if self._owner is None:
-            if mount.above and not any(source.iterdir()):
-                copied_tree.copy(Path(mount.above), source)
+            if mount.above:
+                # A folder of the run that overlays would have made.
+                source.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if not any(source.iterdir()):
+                    copied_tree.copy(Path(mount.above), source)
             self._host_paths[mount.source] = source
             return source
         place = self.private_folder("moved", str(next(self._numbers)))
