@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cleanroom.dependencies.model import Artifact, Fetched
-from cleanroom.dependencies.store import Rejected, Store, take_folder
+from cleanroom.dependencies.store import Rejected, Store, remove_tree, take_folder
+from support.ordinary_user import ORDINARY
 
 BODY = b"a package\n"
 
@@ -192,3 +195,44 @@ def test_a_digest_that_is_none_names_no_file(tmp_path: Path, name: str):
     with pytest.raises(Rejected, match="no digest"):
         store.add(wanted, given(tmp_path))
     assert victim.read_text() == "precious"
+
+
+@contextmanager
+def ordinary_user(folder: Path) -> Iterator[None]:
+    """Be nobody in this folder, which is theirs; an ordinary user stays who they are."""
+    before, own = Path.cwd(), os.geteuid()
+    os.chdir(folder)
+    if own == 0:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, ORDINARY, -1, follow_symlinks=False)
+        os.seteuid(ORDINARY)
+    try:
+        yield
+    finally:
+        os.seteuid(own)
+        os.chdir(before)
+
+
+def test_what_a_tool_left_is_removed_and_nothing_else_is_changed(tmp_path: Path):
+    """Folders that nobody may write to, below each other, with links out of them and with files
+    that are the store's.
+    """
+    outside, kept = tmp_path / "outside", tmp_path / "kept"
+    outside.mkdir(mode=0o755)
+    kept.write_text("of the store")
+    kept.chmod(0o444)
+    inner = tmp_path / "tree" / "a" / "b"
+    inner.mkdir(parents=True)
+    other = tmp_path / "tree" / "c"
+    other.mkdir()
+    (other / "link").symlink_to("../../outside")
+    (inner / "file").hardlink_to(kept)
+    for folder in (inner, inner.parent, other):
+        folder.chmod(0o555)
+
+    with ordinary_user(tmp_path):
+        remove_tree(Path("tree"))
+        remove_tree(Path("tree"))  # there is none any more
+
+    assert sorted(os.listdir(tmp_path)) == ["kept", "outside"]
+    assert [oct(one.stat().st_mode & 0o777) for one in (outside, kept)] == ["0o755", "0o444"]

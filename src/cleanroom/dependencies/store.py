@@ -284,18 +284,29 @@ def _file_name(digest: str) -> str:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with all that is in it, also folders that nobody may write to."""
+    """Remove a folder with all that is in it, also folders that nobody may write to.
 
-    def allow(_function: object, name: str, _error: object) -> None:
+    A tool that ran code of others may have made it: no link in it is followed, and no file of it,
+    which may be the store's by another name, changes its mode.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        _open_folders(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _open_folders(path: Path) -> None:
+    """Let the owner of all folders below write to them."""
+    pending = [str(path)]
+    while pending:
+        folder = pending.pop()
         with suppress(OSError):
-            os.chmod(os.path.dirname(name), 0o700)  # noqa: PTH101
-            os.chmod(name, 0o700)  # noqa: PTH101
-            if os.path.isdir(name) and not os.path.islink(name):  # noqa: PTH112, PTH114
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                os.unlink(name)  # noqa: PTH108
-
-    shutil.rmtree(path, onerror=allow)
+            os.chmod(folder, MODE_FOLDER)  # noqa: PTH101
+            with os.scandir(folder) as entries:
+                pending += [one.path for one in entries if one.is_dir(follow_symlinks=False)]
 
 
 def take_folder(source: Path, target: Path) -> None:
