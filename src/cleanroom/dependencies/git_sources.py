@@ -55,6 +55,10 @@ fetch --depth 1 "$1" "$2" || fetch "$1" '+refs/*:refs/fetched/*'
 echo "$2" > shallow
 echo "$2" | git pack-objects -q --revs --stdout --window=0 --depth=0 --no-reuse-delta > ../pack
 """
+# Behind a proxy every host is reached, and git sends a header to hosts that it is redirected to.
+NO_REDIRECTS = """
+if [ -n "$HTTPS_PROXY" ]; then git() { command git -c http.followRedirects=false "$@"; }; fi
+"""
 RESOLVE = 'git ls-remote -q "$1" $2 > resolved'
 
 # git's own keys for everything by which a repository or a server could have it start a program.
@@ -169,6 +173,8 @@ def _run(script: str, url: str, further: str, headers: Mapping[str, str]) -> Too
     config = _CONFIG + "".join(
         f"    extraHeader = {_quoted(f'{name}: {value}')}\n" for name, value in headers.items()
     )
+    if headers:
+        script = NO_REDIRECTS + script
     return ToolRun(
         ["sh", "-ec", script, "git", url, further],
         files={CONFIGURATION: config.encode()},

@@ -50,6 +50,15 @@ def no_address(url: str) -> DependencyRejected:
     )
 
 
+def inside_of_proxy(host: str) -> DependencyUnavailable:
+    """A lock names an address of the network that the proxy stands in."""
+    return DependencyUnavailable(
+        "CR-FETCH-003",
+        f"{host}: an address of a network of its own, which the proxy is not asked for",
+        hint="name it in the package manager's own configuration if that is right",
+    )
+
+
 def failed_clone(artifact: Artifact, url: str, output: bytes) -> DependencyUnavailable:
     """git could not fetch a commit."""
     lines = output.decode(errors="replace").strip().splitlines()

@@ -31,12 +31,14 @@ from cleanroom.engine.fetch.environment import (
 from cleanroom.engine.fetch.errors import (
     failed_clone,
     failed_download,
+    inside_of_proxy,
     may_not_fetch,
     no_address,
     rejected_download,
     unanswered,
 )
 from cleanroom.engine.fetch.progress import Progress
+from cleanroom.engine.fetch.proxied import hosts_inside
 
 PAGE_BYTES = 64 << 20
 FILE_BYTES = 4 << 30
@@ -222,6 +224,8 @@ class FetchSession:
         await anyio.to_thread.run_sync(_write, ordered / "orders.json", encoded)
         argv, folders, variables = python_program("download")
         reader = self._progress.reader(names)
+        if proxy:
+            self._refuse_inside(hosts)
         egress = (host_of(proxy),) if proxy else hosts
         result = await self._environments.run(
             Orders(
@@ -265,6 +269,8 @@ class FetchSession:
             variables = {**python_variables, **variables}
         egress = tuple(tool.egress)
         if egress:
+            if self._manager.settings.proxy:
+                self._refuse_inside(egress)
             network = await self._network(ordered)
             variables = {**network.variables, **variables}
             egress = network.egress or egress
@@ -309,6 +315,16 @@ class FetchSession:
         text = await anyio.to_thread.run_sync(Path(own).read_bytes)
         await anyio.to_thread.run_sync(_write, ordered / "certificates.pem", text)
         return f"{ORDERS}/certificates.pem"
+
+    def _refuse_inside(self, hosts: Sequence[str]) -> None:
+        """Ask no proxy for an address of its own network.
+
+        Raises:
+            DependencyUnavailable: one of these is, and the caller's own configuration has it not.
+        """
+        named = self._private(self._manager.settings.proxy)
+        if found := hosts_inside(hosts, named):
+            raise inside_of_proxy(found[0])
 
     def _private(self, proxy: str = "") -> frozenset[str]:
         """Hosts that may be private ones: the caller's own configuration names them."""
