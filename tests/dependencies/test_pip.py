@@ -376,6 +376,27 @@ def test_a_folder_of_requirements_is_found(tmp_path: Path):
     ]
 
 
+def test_of_a_member_of_a_uv_workspace_only_build_requirements_are_resolved(tmp_path: Path):
+    """The lock above has the rest: a member's name is none that an index is to be asked for."""
+    lock = '[[package]]\nname = "core"\nsource = { editable = "libs/core" }\n'
+    lock += '[[package]]\nname = "cli"\nsource = { virtual = "apps/cli" }\n'
+    (tmp_path / "uv.lock").write_text(lock)
+    for folder in ("libs/core", "apps/cli", "apps/other"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = ["flit_core"]\nbuild-backend = "flit_core.buildapi"\n'
+            f'[project]\nname = "{folder[-3:]}"\ndependencies = ["core", "attrs"]\n'
+        )
+    with discovery.opened(tmp_path) as root:
+        sets = [MANAGER.find(folder) for folder in discovery.folders(root)]
+    named = {one.name: MANAGER.read(one).unpinned for one in sets if one is not None}
+    assert named == {
+        "apps/cli/pyproject.toml": ("flit_core",),
+        "apps/other/pyproject.toml": ("attrs", "core", "flit_core"),
+        "libs/core/pyproject.toml": ("flit_core",),
+    }
+
+
 @pytest.mark.parametrize("named", ["a\0b", "../../etc/passwd", "/etc/passwd", "a" * 5000, ".", ""])
 def test_a_file_that_cannot_be_one_of_the_project_is_not_there(tmp_path: Path, named: str):
     """It is named as a problem, in few and printable characters."""

@@ -87,6 +87,7 @@ class Pip(Manager):
             found.pop(folder.inside(SETUP_SETTINGS), None)
         if PROJECT in folder.names:
             found |= folder.files((PROJECT,))
+            found |= {} if locked else _lock_above(folder)
         found |= folder.files(name for name in python_runners.FILES if name in folder.names)
         found |= python_runners.nested(folder, found)
         if not found:
@@ -262,6 +263,20 @@ def _is_requirements(folder: str, name: str) -> bool:
     return name.startswith("requirements") or folder.rpartition("/")[2] == "requirements"
 
 
+def _lock_above(folder: ProjectFolder) -> dict[str, bytes]:
+    """The uv.lock of the workspace that this folder is a member of."""
+    above = os.path.dirname(folder.path)
+    while folder.path:
+        path = os.path.join(above, UV_LOCK)
+        content = folder.read(os.path.relpath(path, folder.path))
+        if content is not None and folder.path in python_projects.uv_members(path, content):
+            return {path: content}
+        if not above:
+            break
+        above = os.path.dirname(above)
+    return {}
+
+
 def _nested(folder: ProjectFolder, name: str) -> dict[str, bytes]:
     """A requirements file with those that it names, by paths relative to the root."""
 
@@ -354,11 +369,13 @@ def _own_needs(found: Found, inside: Mapping[str, str]) -> Needs:
         settings = found.files.get(inside.get(SETUP_SETTINGS, ""), b"")
         path = inside[SETUP]
         needs = python_projects.setup_needs(settings, found.files[path])
+    # That of a workspace lies above its member.
+    by_uv = any(name.rpartition("/")[2] == UV_LOCK for name in inside)
     # uv builds no project that names no build system.
-    if needs is None or (UV_LOCK in inside and not needs.names_build):
+    if needs is None or (by_uv and not needs.names_build):
         return Needs()
     roots = [Root(path, python_projects.entries(needs.build))] if needs.build else []
-    if any(name in inside for name in (UV_LOCK, PYLOCK, POETRY)):
+    if by_uv or PYLOCK in inside or POETRY in inside:
         return Needs(roots=tuple(roots))
     listed = [python_projects.entries(one) for one in (needs.run, *needs.optional)]
     together = tuple(dict.fromkeys(entry for one in listed for entry in one))

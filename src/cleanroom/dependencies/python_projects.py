@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import posixpath
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ _PROGRAM_MAX = 1 << 20
 _PACKAGE_WORDS = ("install_requires", "setup_requires", "extras_require")
 # Those that ask for nothing but what `build-system.requires` and the table above name.
 _KNOWN_BACKENDS = (*_EDITABLE, "flit_core", "flit", "poetry", "uv_build")
+_MEMBER = re.compile(r'source = \{ (?:editable|virtual) = "([^"]+)" \}')
 _REQUIREMENT = re.compile(
     r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?:\s*\[[^\]]*\])?\s*[<>=!~;(].*|[\w.\[\],-]+"
 )
@@ -105,6 +107,14 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
             )
         )
     return ProjectNeeds(kept[0], kept[1], kept[2:], tuple(problems), git, names_build=bool(build))
+
+
+def uv_members(path: str, content: bytes) -> list[str]:
+    """The folders of a uv workspace's members, as its lock has them, from the project's root."""
+    # The form is uv's own: this is asked once for each folder below, and locks are large.
+    named = _MEMBER.findall(content.decode(errors="replace"))
+    around = posixpath.dirname(path)
+    return [posixpath.normpath(posixpath.join(around, one)) for one in named]
 
 
 def setup_needs(settings: bytes, program: bytes = b"") -> ProjectNeeds:

@@ -29,6 +29,7 @@ from cleanroom.dependencies.model import (
     Problem,
     Stored,
 )
+from cleanroom.dependencies.python_projects import uv_members
 from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import Interpreter, best_wheel, read_interpreter
 from cleanroom.dependencies.session import SERVED as MARK
@@ -75,7 +76,7 @@ class Uv(Manager):
         content = folder.read(LOCK) if LOCK in folder.names else None
         if content is None:
             return None
-        members = [f"{member}/{PROJECT}" for member in _members(content) if member != "."]
+        members = [f"{member}/{PROJECT}" for member in uv_members(LOCK, content) if member != "."]
         further = folder.files((PROJECT, ".python-version", *members))
         return Found(self.name, folder.path, {folder.inside(LOCK): content, **further})
 
@@ -193,12 +194,6 @@ def _packages(found: Found) -> list[dict[str, Any]]:
 
 def _matches(form: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and form.fullmatch(value) is not None
-
-
-def _members(content: bytes) -> list[str]:
-    """The folders of the workspace's members, as the lock has them."""
-    text = content.decode(errors="replace")
-    return re.findall(r'source = \{ (?:editable|virtual) = "([^"]+)" \}', text)
 
 
 def _registry(package: Mapping[str, Any]) -> bool:
