@@ -82,7 +82,8 @@ def _syntax(root: Path, package: dict[str, Any]) -> str:
 def _listing(root: Path, manager: manifests.NodeManager) -> str:
     """A check that what package.json names is installed."""
     if manager == "npm":
-        return "npm ls --all"
+        # A line for each package otherwise; what is wrong comes on the other stream.
+        return "npm ls --all >/dev/null"
     if manager == "pnpm":
         return "pnpm ls"
     if _is_classic(read_text(root / "yarn.lock")):
