@@ -47,6 +47,16 @@ STRANGERS: dict[str, dict[str, str]] = {
         "uv.lock": "version = 1\n",
         ".python-version": "3.11.7\n",
     },
+    "python-uv-workspace": {
+        "pyproject.toml": '[project]\nname = "acme"\nversion = "1"\n'
+        + '[tool.uv.workspace]\nmembers = ["packages/*"]\n'
+        + '[dependency-groups]\ntest = ["pytest"]\n',
+        "packages/core/pyproject.toml": _BUILD_SYSTEM
+        + '[project]\nname = "core"\ndependencies = ["attrs"]\n',
+        "packages/core/src/core/__init__.py": "",
+        "packages/core/tests/test_core.py": _PYTEST,
+        "uv.lock": "version = 1\n",
+    },
     "python-poetry": {
         "pyproject.toml": '[tool.poetry]\nname = "verse"\n[tool.poetry.dependencies]\n'
         + 'python = "^3.11"\nflask = "^3"\n[tool.poetry.group.test]\noptional = true\n'

@@ -237,10 +237,12 @@ def _undeclared(project: _Project) -> list[str]:
 def _uv_groups(project: _Project) -> str:
     groups = table(project.pyproject, "dependency-groups")
     extras = table(project.pyproject, "project", "optional-dependencies")
+    # The packages of members are not those of the root, but their tests run with it.
+    members = " --all-packages" if table(project.pyproject, "tool", "uv", "workspace") else ""
     # uv installs the group `dev` by itself.
     options = [f" --group {name}" for name in groups if name in _TESTING and name != "dev"]
     options += [f" --extra {name}" for name in extras if name in _TESTING]
-    return "".join(options)
+    return "".join((members, *options))
 
 
 def _poetry_groups(project: _Project) -> str:
