@@ -266,6 +266,22 @@ def test_an_index_page_is_read_in_both_forms():
         assert all("/" not in one.file for one in read)
 
 
+def test_of_a_page_only_so_many_files_that_a_lock_pins_are_judged():
+    """The others are left out at once: a page of 350,000 files took half a minute."""
+    page = json.dumps(
+        {
+            "files": [
+                {"filename": f"a-{n}.zip", "url": "a.zip", "hashes": {"sha256": f"{n % 2}" * 64}}
+                for n in range(2 * simple_index.FILES_MAX + 100)
+            ]
+        }
+    ).encode()
+    for digests, count in ((None, simple_index.FILES_MAX), ({DIGEST}, 50_000), ({"sha256:"}, 0)):
+        read = simple_index.files(page, "https://i.example/simple/a/", digests)
+        assert len(read) == count
+        assert digests is None or {one.digest for one in read} <= digests
+
+
 @given(st.binary())
 def test_any_page_is_read(content: bytes):
     """An index may answer anything."""

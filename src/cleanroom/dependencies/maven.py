@@ -330,13 +330,7 @@ def _unreadable(path: str, error: NotXml) -> ProjectError:
 
 def _read_answer(result: ToolResult) -> list[list[str]]:
     """The lines of the answer, as words; none where something else lies in its place."""
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(result.folder / "answer", flags)
-    except OSError:
-        return []
-    with os.fdopen(descriptor, "rb") as stream:
-        text = stream.read(_ANSWER_MAX).decode(errors="replace")
+    text = result.read("answer", _ANSWER_MAX).decode(errors="replace")
     return [line.split("\t") for line in text.splitlines() if line]
 
 

@@ -49,6 +49,7 @@ PROJECT, SETUP, SETUP_SETTINGS = "pyproject.toml", "setup.py", "setup.cfg"
 PYLOCK, POETRY, UV_LOCK = "pylock.toml", "poetry.lock", "uv.lock"
 PYTHON_VERSION = ".python-version"
 TAGS = "cleanroom-tags.py"
+REPORT_BYTES = 64 << 20  # pip's own, of a thousand packages, has 10 MB
 CERTIFICATES, CONFIGURATION = "certificates.pem", "pip.conf"
 
 
@@ -212,9 +213,7 @@ class Pip(Manager):
             raise _pip_failed(found.name, result.output)
         artifacts = []
         for name in (report for one in named for report in one.reports):
-            path = result.folder / name
-            if path.is_file() and not path.is_symlink():
-                artifacts += read_report(path.read_bytes())
+            artifacts += read_report(result.read(name, REPORT_BYTES))
         return artifacts
 
     def _configuration(self, indexes: list[str]) -> tuple[dict[str, bytes], dict[str, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
+import anyio.to_thread
+
 from cleanroom.dependencies.model import Artifact, Found
 from cleanroom.dependencies.python_projects import LockedPackage
 from cleanroom.dependencies.python_tags import Interpreter, best_wheel
@@ -18,17 +20,22 @@ SDISTS = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
 async def read_pages(
     session: Session, indexes: Sequence[str], packages: Iterable[LockedPackage]
 ) -> dict[str, list[IndexFile]]:
-    """What the indexes have of the packages whose lock has no addresses, by normalized name."""
-    names = sorted({normalized(one.pinned.name) for one in packages if not one.files})
+    """What the indexes have of the packages whose lock has no addresses, by normalized name: the
+    files with digests of the lock.
+    """
+    digests: dict[str, set[str]] = {}
+    for one in packages:
+        if not one.files:
+            digests.setdefault(normalized(one.pinned.name), set()).update(one.pinned.hashes)
+    found: dict[str, list[IndexFile]] = {name: [] for name in sorted(digests)}
     if len(indexes) == 1:
-        wanted = [Page(page_url(indexes[0], name), ACCEPT) for name in names]
+        wanted = [Page(page_url(indexes[0], name), ACCEPT) for name in found]
         answers = await session.read(wanted)
-        return {
-            name: files(answer, page.url)
-            for name, page, answer in zip(names, wanted, answers, strict=True)
-        }
-    found: dict[str, list[IndexFile]] = {name: [] for name in names}
-    for name in names:
+        for name, page in zip(found, wanted, strict=True):
+            # Taken out of the list: all pages as values would be many times as large.
+            found[name] = await _read(answers.pop(0), page, digests[name])
+        return found
+    for name in found:
         failure: DependencyUnavailable | None = None
         for index in indexes:
             page = Page(page_url(index, name), ACCEPT)
@@ -38,10 +45,15 @@ async def read_pages(
                 # Another index may have it.
                 failure = error
                 continue
-            found[name] += files(answer, page.url)
+            found[name] += await _read(answer, page, digests[name])
         if not found[name] and failure is not None:
             raise failure
     return found
+
+
+async def _read(answer: bytes, page: Page, digests: set[str]) -> list[IndexFile]:
+    # A page of many files takes seconds.
+    return await anyio.to_thread.run_sync(files, answer, page.url, digests)
 
 
 def choose(

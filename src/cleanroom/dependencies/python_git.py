@@ -80,9 +80,7 @@ async def _resolve(session: Session, one: GitRequest, headers: Mapping[str, str]
     name = one.reference
     asked = name if name == "HEAD" else f"refs/heads/{name} refs/tags/{name} refs/tags/{name}^{{}}"
     result = await session.run(resolving(one.url, asked, headers))
-    path = result.folder / RESOLVED
-    output = path.read_bytes()[:_READ_MAX] if path.is_file() and not path.is_symlink() else b""
-    commit, _ = resolved(output, name)
+    commit, _ = resolved(result.read(RESOLVED, _READ_MAX), name)
     if result.exit_code or not commit:
         raise DependencyUnavailable(
             "CR-FETCH-003",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from cleanroom.core.beneath import Folder
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import Access, Artifact, Complete, Found, Lock, Problem, Stored
 from cleanroom.dependencies.settings import Settings
@@ -51,6 +52,14 @@ class ToolResult(NamedTuple):
     exit_code: int
     output: bytes  # the last 64 KiB of both streams
     folder: Path  # the folder that it started in; goes with the session
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The beginning of a file that it left; empty where there is none, or something else."""
+        try:
+            with Folder.at(self.folder) as folder, folder.reading(name) as stream:
+                return stream.read(limit)
+        except OSError:
+            return b""
 
 
 class Session(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from html.parser import HTMLParser
 from typing import NamedTuple
@@ -21,6 +21,7 @@ _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.(?:whl|tar\.gz|zip|tar\.bz2|t
 
 # The parser takes a hundred times as much memory for a page of hostile attributes.
 HTML_MAX = 16 << 20  # 50,000 files; PyPI answers in JSON
+FILES_MAX = 50_000  # of one page: each takes some 70 us to be judged
 
 
 class IndexFile(NamedTuple):
@@ -47,13 +48,17 @@ def is_file_name(name: str) -> bool:
     return len(name) < 250 and _FILE.fullmatch(name) is not None
 
 
-def files(content: bytes, url: str) -> list[IndexFile]:
+def files(content: bytes, url: str, digests: Collection[str] | None = None) -> list[IndexFile]:
     """The files of a page that was read from `url`; those with odd names or addresses are left
-    out.
+    out, and with `digests` those that have none of these.
     """
     found = _json_files(content) if content.lstrip().startswith(b"{") else _html_files(content)
-    made = []
+    made: list[IndexFile] = []
     for one in found:
+        if digests is not None and one.digest not in digests:
+            continue
+        if len(made) == FILES_MAX:
+            break
         try:
             joined = urljoin(url, one.url)
         except ValueError:

@@ -41,6 +41,7 @@ from cleanroom.engine.fetch.progress import Progress
 from cleanroom.engine.fetch.proxied import hosts_inside
 
 PAGE_BYTES = 64 << 20
+PAGES_BYTES = 1 << 30  # that are read at once, and held; PyPI's largest page has 3 MB
 FILE_BYTES = 4 << 30
 UNKNOWN_BYTES = 2 << 30  # of a file whose size no lock says
 RETRIES = 3
@@ -104,6 +105,10 @@ class FetchSession:
         orders = [self._order(page.url, PAGE_BYTES, page.accept) for page in pages]
         names = [page.url for page in pages]
         folder = await self._download(orders, names)
+        sizes = (os.lstat(folder / str(number)).st_size for number in range(len(pages)))
+        if sum(sizes) > PAGES_BYTES:
+            reason = f"more than {PAGES_BYTES} bytes of documents"
+            raise failed_download(self._manager.name, pages[0].url, reason, "too large")
         return await anyio.to_thread.run_sync(
             lambda: [_read_regular(folder / str(number)) for number in range(len(pages))]
         )
