@@ -9,13 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.dependencies.model import Found, Lock
-from cleanroom.dependencies.npm import Npm
+from cleanroom.dependencies.model import Artifact, Complete, Fetched, Found, Lock, Stored
+from cleanroom.dependencies.npm import Npm, _packuments
+from cleanroom.dependencies.npmrc import Npmrc
 from cleanroom.dependencies.settings import Settings
+from cleanroom.dependencies.store import Store
 from cleanroom.model.errors import ProjectError
 
 DIGEST = "sha512-" + base64.b64encode(hashlib.sha512(b"x").digest()).decode()
@@ -157,3 +160,29 @@ def test_npms_cache_has_content_under_its_digest(tmp_path: Path):
     assert content_path(SHOWN) == (
         f"_cacache/content-v2/sha512/{value[:2]}/{value[2:4]}/{value[4:]}"
     )
+
+
+async def test_a_package_that_is_the_document_of_another_is_not_written_again(tmp_path: Path):
+    """A lock may name it by its digest: in the cache it is the store's file, which only root could
+    write to.
+    """
+    store, manager = Store(tmp_path / "cache"), Npm(Settings({}, tmp_path))
+
+    def stored(name: str, content: bytes) -> Stored:
+        (tmp_path / name).write_bytes(content)
+        digest = f"sha512:{hashlib.sha512(content).hexdigest()}"
+        one = Artifact(name=name, version="1", file=f"{name}-1.tgz", url="", digest=digest)
+        return store.add(one, tmp_path / name)
+
+    first = stored("a", b"a package")
+    fetched = Fetched(manager="npm", folder="", name="package-lock.json", files=(first,))
+    ((_, document),) = _packuments(Npmrc(""), fetched)
+    second = stored("b", document)
+    before = store.file(second.sha256).stat()
+    session: Any = type("Session", (), {"file": lambda _, one: store.file(one.sha256)})()
+    fetched = msgspec.structs.replace(fetched, files=(first, second))
+
+    found = Found("npm", "", {"package-lock.json": b"{}"})
+    await manager.lay_out(session, [Complete(found, fetched)], tmp_path / "view", "/view")
+
+    assert store.file(second.sha256).stat().st_mtime_ns == before.st_mtime_ns

@@ -126,7 +126,9 @@ def _add_document(view: Path, url: str, content: bytes) -> None:
     digest = f"sha512:{hashlib.sha512(content).hexdigest()}"
     place = view / content_path(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content)
+    # A lock may name a package that is this very text: then it is the store's file.
+    if not place.exists():
+        place.write_bytes(content)
     for accept in ACCEPTED:
         _add_answer(view, url, digest, len(content), {"accept": accept})
 
