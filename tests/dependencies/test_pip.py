@@ -310,6 +310,28 @@ async def test_a_package_that_the_index_has_otherwise_is_refused_by_name():
         await MANAGER.resolve(Index(("a-1.0.tar.gz", "1" * 64)), files, MANAGER.read(files))
 
 
+async def test_what_no_index_has_is_named_without_every_other_version():
+    """pip's line has hundreds of them, between the requirement and the end."""
+    versions = ", ".join(f"0.{number}.0" for number in range(200))
+    output = (
+        f"ERROR: Could not find a version that satisfies the requirement tool>=9 "
+        f"(from versions: {versions})\nERROR: No matching distribution found for tool>=9\n"
+    )
+
+    class Failing(Index):
+        async def run(self, tool: ToolRun) -> ToolResult:
+            return ToolResult(1, output.encode(), self.folder)
+
+    given = found(requirements_txt="tool>=9\n")
+    with pytest.raises(DependencyUnavailable) as raised:
+        await MANAGER.resolve(Failing(), given, MANAGER.read(given))
+    assert raised.value.message == (
+        "requirements.txt: pip cannot resolve it: Could not find a version that satisfies the "
+        "requirement tool>=9 (newest of 200 versions: 0.199.0); "
+        "No matching distribution found for tool>=9"
+    )
+
+
 def test_markers_of_other_systems_do_not_apply():
     """One that nobody can read does: its package is fetched."""
     assert not applies("sys_platform == 'win32'", LINUX)

@@ -77,6 +77,13 @@ def test_a_tool_that_cannot_lay_its_packages_out_is_a_warning(tmp_path: Path):
     assert "no sync" in said.err
 
 
+def test_offline_names_the_file_whose_packages_are_missing(tmp_path: Path):
+    """Which words pip would have been asked with says nothing to a reader."""
+    said = run(tmp_path, {"requirements.txt": "six\n"}, "", "pipeline", "test", "--offline")
+    assert said.code == 0, said.err
+    assert "pip: not in the store: what requirements.txt asks for" in said.err
+
+
 def test_a_tool_that_tries_what_nobody_declared_ends_the_run(tmp_path: Path):
     """It is the caller's own, but what it reads came with the project."""
     said = run(tmp_path, {"uv.lock": LOCK, "pyproject.toml": ""}, CONNECTS)

@@ -187,6 +187,7 @@ def _run(script: str, url: str, further: str, headers: Mapping[str, str]) -> Too
             "GIT_NO_REPLACE_OBJECTS": "1",
         },
         egress=[host_of(url)],
+        wanted=f"a commit of {url}",
     )
 
 

@@ -223,6 +223,7 @@ class Maven(Manager):
             },
             variables={"MAVEN_SKIP_RC": "1", "MAVEN_OPTS": ""},
             egress=sorted(hosts),
+            wanted=f"what {found.name} asks for",
         )
 
     def _hosts(self, found: Found) -> frozenset[str]:

@@ -8,6 +8,7 @@ files in one folder (`PIP_FIND_LINKS`). pip's own cache has no digests, so nothi
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ PYLOCK, POETRY, UV_LOCK = "pylock.toml", "poetry.lock", "uv.lock"
 PYTHON_VERSION = ".python-version"
 TAGS = "cleanroom-tags.py"
 REPORT_BYTES = 64 << 20  # pip's own, of a thousand packages, has 10 MB
+_VERSIONS = re.compile(r"\(from versions: ([^)]*)\)")
 CERTIFICATES, CONFIGURATION = "certificates.pem", "pip.conf"
 
 
@@ -207,6 +209,7 @@ class Pip(Manager):
                 variables=variables,
                 egress=index_hosts([*indexes, *([proxy] if proxy else [])]),
                 authorizations=self._config.authorizations(indexes),
+                wanted=f"what {found.name} asks for",
             )
         )
         if result.exit_code:
@@ -435,12 +438,21 @@ def _versions(found: Found) -> dict[str, bytes]:
     return {PYTHON_VERSION: found.files[path]} if path in found.files else {}
 
 
+def _newest(listed: re.Match[str]) -> str:
+    versions = listed[1].split(", ")
+    return (
+        f"(newest of {len(versions)} versions: {versions[-1]})" if len(versions) > 3 else listed[0]
+    )
+
+
 def _pip_failed(name: str, output: bytes) -> DependencyUnavailable:
     lines = output.decode(errors="replace").strip().splitlines()
     said = [line.strip() for line in lines if "ERROR" in line] or lines[-2:]
-    text = "; ".join(said[-2:])[-400:] or "it said nothing"
+    # It lists every version of a package that has none which fits.
+    short = [_VERSIONS.sub(_newest, line.removeprefix("ERROR: ")) for line in said[-2:]]
+    text = "; ".join(short)[-400:] or "it said nothing"
     return DependencyUnavailable(
         "CR-FETCH-009",
         f"{name}: pip cannot resolve it: {text}",
-        hint="a package without a wheel can be had in a phase with egress only",
+        hint="an index has to have it as a wheel; a phase with egress can have it otherwise",
     )

@@ -44,6 +44,8 @@ class ToolRun(NamedTuple):
     served: Mapping[str, Path] = {}
     # values of Authorization headers that it may send: shown nowhere
     authorizations: Sequence[str] = ()
+    # what it is to find out or to fetch, for a message; else its words
+    wanted: str = ""
 
 
 class ToolResult(NamedTuple):

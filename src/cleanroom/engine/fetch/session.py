@@ -256,7 +256,7 @@ class FetchSession:
     async def run(self, tool: ToolRun) -> ToolResult:
         """Run a program. Raises as `dependencies.session.Session` says."""
         if self._policy.offline and tool.egress:
-            raise may_not_fetch(self._manager.name, (" ".join(tool.argv[:2]),))
+            raise may_not_fetch(self._manager.name, (tool.wanted or " ".join(tool.argv[:2]),))
         self._environments.conceal(tool.authorizations)
         work, ordered = await self._new_folders()
         await anyio.to_thread.run_sync(partial(_write_files, work, tool.files))
