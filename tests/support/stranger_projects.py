@@ -124,6 +124,13 @@ STRANGERS: dict[str, dict[str, str]] = {
         "<!-- <artifactId>no</artifactId> --><artifactId>shop</artifactId>"
         "<properties><java.version>25</java.version></properties></project>",
     },
+    "maven-modules": {
+        "pom.xml": "<project><artifactId>shop</artifactId><packaging>pom</packaging>"
+        "<modules><module>core</module><module>web</module></modules></project>",
+        "core/pom.xml": "<project><artifactId>core</artifactId></project>",
+        "web/pom.xml": "<project><artifactId>web</artifactId></project>",
+        "mvnw": "#!/bin/sh\n",
+    },
     "gradle": {
         "settings.gradle.kts": 'rootProject.name = "grad"\n',
         "build.gradle.kts": "plugins { java }\n",

@@ -80,10 +80,15 @@ def _go_packages(work: str, has_module: bool) -> list[str]:
 
 
 def maven(root: Path) -> Starter:
-    """The phases of a Maven project."""
-    mvn = ("./mvnw" if is_file(root / "mvnw") else "mvn") + " -B"
+    """The phases of a Maven project.
+
+    The wrapper `./mvnw` would download a Maven in each phase, and phases have no network.
+    """
+    mvn = "mvn -B"
+    # Before they are compiled Maven looks for modules that others need in a repository.
+    has_modules = "<module>" in _pom(root)
     commands = {
-        "init": [f"{mvn} dependency:resolve"],
+        "init": [f"{mvn} test-compile" if has_modules else f"{mvn} dependency:resolve"],
         "build": [f"{mvn} package -DskipTests"],
         "test": [f"{mvn} test"],
         "validate": [f"{mvn} verify -DskipTests"],
