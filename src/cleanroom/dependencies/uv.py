@@ -148,8 +148,9 @@ class Uv(Manager):
                 variables={
                     **_VARIABLES,
                     "UV_CACHE_DIR": f"{WORK}/{CACHE}",
-                    "UV_PROJECT_ENVIRONMENT": "/tmp/uv-environment",  # noqa: S108
-                    "UV_LINK_MODE": "copy",
+                    # Beside the cache: on another file system its files would be copies.
+                    "UV_PROJECT_ENVIRONMENT": f"{WORK}/environment",
+                    "UV_LINK_MODE": "hardlink",
                 },
                 served=served,
             )
