@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.core.beneath import Folder, make_folders, open_beneath
+from cleanroom.core.beneath import Folder, make_folders, open_beneath, open_given
 
 REFUSED = r"Not a directory|symbolic link|leads out"
 
@@ -116,3 +116,72 @@ def test_no_descriptor_is_left(top: Path) -> None:
             except OSError:
                 continue
         assert set(os.listdir("/proc/self/fd")) == before
+
+
+# --- what root makes in another user's folder
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+THEIRS = (54321, 54322)  # a user and a group that nobody has
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    os.chown(folder, *THEIRS)
+    return folder
+
+
+def owner(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_uid, found.st_gid
+
+
+@ROOT
+def test_what_root_makes_becomes_the_owners_of_the_folder_around(theirs: Path) -> None:
+    """Folders, files that are added to and files that are written at once; only where asked."""
+    with Folder.at(theirs, inherit_owner=True) as top, top.folder("a/b", make=True) as inner:
+        os.close(inner.open_own("log", os.O_WRONLY | os.O_CREAT))
+        os.close(inner.open("new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    made = [theirs / name for name in ("a", "a/b", "a/b/log", "a/b/new")]
+    assert {owner(path) for path in made} == {THEIRS}
+    with Folder.at(theirs) as top, top.folder("c", make=True) as inner:
+        os.close(inner.open_own("log", os.O_WRONLY | os.O_CREAT))
+    assert {owner(theirs / name) for name in ("c", "c/log")} == {(0, 0)}
+
+
+@ROOT
+def test_what_was_there_stays_whose_it_is(theirs: Path) -> None:
+    """A file and a folder of root's that a run did not make are given to nobody."""
+    (theirs / "kept").mkdir()
+    (theirs / "kept" / "log").write_text("root's")
+    (theirs / "log").write_text("root's")
+    (theirs / "link").symlink_to("nowhere")
+    with Folder.at(theirs, inherit_owner=True) as top, top.folder("kept", make=True) as kept:
+        for folder in (top, kept):
+            os.close(folder.open_own("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        with pytest.raises(OSError, match="symbolic link"):
+            top.open_own("link", os.O_WRONLY | os.O_CREAT)
+    there = [theirs / name for name in ("kept", "kept/log", "log", "link")]
+    assert {owner(path) for path in there} == {(0, 0)}
+    assert not (theirs / "nowhere").exists()
+
+
+@ROOT
+def test_a_folder_that_took_the_place_of_the_new_one_is_not_given(theirs: Path) -> None:
+    """The owner may rename in his folder between our making it and our opening it."""
+    (theirs / "new").mkdir()
+    (theirs / "new" / "secret").write_text("root's")
+    (theirs / "led").symlink_to(theirs / "new")
+    with Folder.at(theirs) as top:
+        os.close(open_given(top.descriptor, "new"))
+        with pytest.raises(OSError, match=r"Not a directory|symbolic link"):
+            open_given(top.descriptor, "led")
+    assert owner(theirs / "new") == owner(theirs / "new" / "secret") == (0, 0)
+
+
+def test_an_ordinary_user_makes_what_is_his_own(tmp_path: Path) -> None:
+    """And root in a folder of root's."""
+    with Folder.at(tmp_path, inherit_owner=True) as top, top.folder("a", make=True) as inner:
+        os.close(inner.open_own("log", os.O_WRONLY | os.O_CREAT))
+    assert {owner(tmp_path / name)[0] for name in ("a", "a/log")} == {os.geteuid()}

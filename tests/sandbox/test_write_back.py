@@ -565,6 +565,25 @@ def test_a_link_in_the_run_s_folder_is_never_followed(upper, project, bench, tmp
     assert (precious / "old").read_text() == (precious / "kept/old").read_text() == "precious"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_what_is_saved_belongs_to_whoever_the_runs_folder_is(upper, bench, tmp_path):
+    """Files and folders that root saves in an owner's evidence, and an older one that it meets."""
+    (upper / "folder").mkdir()
+    (upper / "folder/file").write_text("x")
+    run = tmp_path / "run"
+    (run / "diff").mkdir(parents=True)
+    os.chown(run, 54321, 54321)
+    with Folder.at(upper) as layer, Folder.at(run, inherit_owner=True) as folder:
+        for inside in ("conflicts", "diff"):
+            saved_changes.save(layer, bench.changes(upper), folder, inside)
+
+    def owners(inside: str) -> set[int]:
+        return {path.lstat().st_uid for path in (run / inside, *(run / inside).rglob("*"))}
+
+    assert owners("conflicts") == {54321}
+    assert owners("diff") == {0}
+
+
 def test_a_link_in_the_layer_is_never_read_through(upper, project, bench, tmp_path):
     """A folder that is a link when its files are fetched gives none of the host's."""
     (tmp_path / "secret").mkdir()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
@@ -46,8 +47,12 @@ def open_beneath(folder: int, path: str, flags: int, mode: int = 0) -> int:
         os.close(at)
 
 
-def open_own(folder: int, path: str, flags: int, mode: int = 0o644) -> int:
+def open_own(
+    folder: int, path: str, flags: int, mode: int = 0o644, *, inherit_owner: bool = False
+) -> int:
     """Open a file below to change it in place: to append to it, to lock it.
+
+    `inherit_owner`: a file that root makes becomes the folder's owner's.
 
     A name in the right folder may still be another file of another user: a hard link to it, or the
     file itself, moved there.
@@ -58,7 +63,11 @@ def open_own(folder: int, path: str, flags: int, mode: int = 0o644) -> int:
         OSError: as `open_beneath`.
     """
     # Regular files do not know O_NONBLOCK, nothing else is used.
-    descriptor = open_beneath(folder, path, flags | os.O_NONBLOCK | os.O_NOCTTY, mode)
+    flags |= os.O_NONBLOCK | os.O_NOCTTY
+    if inherit_owner and flags & os.O_CREAT:
+        descriptor = _open_or_make(folder, path, flags, mode)
+    else:
+        descriptor = open_beneath(folder, path, flags, mode)
     try:
         found, around = os.fstat(descriptor), os.fstat(folder)
         if not stat.S_ISREG(found.st_mode):
@@ -98,10 +107,11 @@ def is_misplaced(error: OSError) -> bool:
     return isinstance(error, Misplaced) or error.errno in _MISPLACED
 
 
-def make_folders(folder: int, path: str, mode: int = 0o777) -> int:
+def make_folders(folder: int, path: str, mode: int = 0o777, *, inherit_owner: bool = False) -> int:
     """Make what is missing of the folders of `path`; returns a descriptor of the last one (O_PATH).
 
-    `mode`, less the umask, is that of each folder made.
+    `mode`, less the umask, is that of each folder made. `inherit_owner`: those that root makes
+    become the owner's of the folder around them.
 
     Raises:
         OSError: as `open_beneath`, and what mkdir(2) says.
@@ -109,7 +119,7 @@ def make_folders(folder: int, path: str, mode: int = 0o777) -> int:
     at = os.open(".", _FOLDER, dir_fd=folder)
     for name in _parts(path):
         try:
-            deeper = _made(at, name, mode)
+            deeper = _made(at, name, mode, inherit_owner)
         finally:
             os.close(at)
         at = deeper
@@ -117,15 +127,19 @@ def make_folders(folder: int, path: str, mode: int = 0o777) -> int:
 
 
 class Folder:
-    """A folder held open. `path` is for messages only: nothing is reached by it."""
+    """A folder held open. `path` is for messages only: nothing is reached by it.
 
-    def __init__(self, descriptor: int, path: Path) -> None:
+    With `inherit_owner`, what root makes in it and below becomes the owner's of the folder around.
+    """
+
+    def __init__(self, descriptor: int, path: Path, *, inherit_owner: bool = False) -> None:
         """Takes the descriptor over."""
         self.descriptor = descriptor
         self.path = path
+        self.inherit_owner = inherit_owner
 
     @classmethod
-    def at(cls, path: Path) -> Folder:
+    def at(cls, path: Path, *, inherit_owner: bool = False) -> Folder:
         """Hold the folder that is at `path` now.
 
         Links on the way are followed: the path is the caller's own word, not something found.
@@ -133,7 +147,8 @@ class Folder:
         Raises:
             OSError: it is not there, or no folder.
         """
-        return cls(os.open(path, _FOLDER & ~os.O_NOFOLLOW), path)
+        descriptor = os.open(path, _FOLDER & ~os.O_NOFOLLOW)
+        return cls(descriptor, path, inherit_owner=inherit_owner)
 
     def folder(self, path: str, *, make: bool = False, mode: int = 0o777) -> Folder:
         """Hold a folder below; `make` makes what is missing, with `mode` less the umask.
@@ -141,16 +156,24 @@ class Folder:
         Raises:
             OSError: as `open_beneath` and `make_folders`.
         """
-        descriptor = make_folders(self.descriptor, path, mode) if make else self.open(path, _FOLDER)
-        return Folder(descriptor, self.path / path)
+        inherit = self.inherit_owner
+        if make:
+            descriptor = make_folders(self.descriptor, path, mode, inherit_owner=inherit)
+        else:
+            descriptor = self.open(path, _FOLDER)
+        return Folder(descriptor, self.path / path, inherit_owner=inherit)
 
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """A descriptor of something below, as `open_beneath` has it."""
-        return open_beneath(self.descriptor, path, flags, mode)
+        descriptor = open_beneath(self.descriptor, path, flags, mode)
+        # with O_EXCL it was made by this very call
+        if self.inherit_owner and flags & os.O_CREAT and flags & os.O_EXCL:
+            give_to_owner(descriptor, self.descriptor)
+        return descriptor
 
     def open_own(self, path: str, flags: int, mode: int = 0o644) -> int:
         """A descriptor of a file of ours below, as `open_own` has it."""
-        return open_own(self.descriptor, path, flags, mode)
+        return open_own(self.descriptor, path, flags, mode, inherit_owner=self.inherit_owner)
 
     def reading(self, path: str) -> BufferedReader:
         """A regular file below, open for reading. Nothing in its place holds anybody up.
@@ -213,7 +236,7 @@ def _parts(path: str) -> list[str]:
     return [part for part in parts if part not in ("", ".")]
 
 
-def _made(at: int, name: str, mode: int) -> int:
+def _made(at: int, name: str, mode: int, inherit_owner: bool) -> int:
     try:
         return os.open(name, _FOLDER, dir_fd=at)
     except FileNotFoundError:
@@ -221,5 +244,51 @@ def _made(at: int, name: str, mode: int) -> int:
     try:
         os.mkdir(name, mode, dir_fd=at)
     except FileExistsError:
-        pass  # another process was faster; the open below fails unless it is a folder
-    return os.open(name, _FOLDER, dir_fd=at)
+        # another process was faster; the open fails unless it is a folder
+        return os.open(name, _FOLDER, dir_fd=at)
+    return open_given(at, name) if inherit_owner else os.open(name, _FOLDER, dir_fd=at)
+
+
+def open_given(at: int, name: str) -> int:
+    """The folder that was just made; one that root made becomes the owner's of that around it.
+
+    The owner may have put another in its place meanwhile: one of root's, from the same folder, is
+    given away only if it is empty, as a new one is, and on the same file system.
+    """
+    if os.geteuid():
+        return os.open(name, _FOLDER, dir_fd=at)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    made = os.open(name, flags, dir_fd=at)
+    try:
+        found, around = os.fstat(made), os.fstat(at)
+        is_new = not found.st_uid and found.st_dev == around.st_dev
+        if is_new and not os.listdir(made):  # noqa: PTH208 -- by descriptor
+            give_to_owner(made, at)
+        return os.open(".", _FOLDER, dir_fd=made)
+    finally:
+        os.close(made)
+
+
+def _open_or_make(folder: int, path: str, flags: int, mode: int) -> int:
+    """Open a file, or make it: only with O_EXCL is it certain that this call made it."""
+    try:
+        return open_beneath(folder, path, flags & ~os.O_CREAT, mode)
+    except FileNotFoundError:
+        pass
+    try:
+        descriptor = open_beneath(folder, path, flags | os.O_EXCL, mode)
+    except FileExistsError:
+        # another process was faster, or it is a link, which is refused here
+        return open_beneath(folder, path, flags & ~os.O_CREAT, mode)
+    give_to_owner(descriptor, folder)
+    return descriptor
+
+
+def give_to_owner(made: int, around: int) -> None:
+    """Make what root has just made the owner's of the folder around it."""
+    owner = os.fstat(around)
+    if os.geteuid() or not owner.st_uid:
+        return
+    # a server of files or a user namespace may not know the owner: then it stays root's
+    with suppress(OSError):
+        os.fchown(made, owner.st_uid, owner.st_gid)

@@ -10,6 +10,8 @@ If one is renamed later, the run still writes to the same folder.
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -58,6 +60,48 @@ def check_own_folders(root: Folder) -> None:
                 raise ProjectError(
                     "CR-STATE-004", found, hint=_OF_OTHERS, where=f"{name}:1:1"
                 ) from None
+
+
+def check_writable(root: Folder) -> None:
+    """Check that nothing of ours belongs to somebody else and cannot be written by this user.
+
+    A run as root in somebody's project made folders of root's once. Only for a clear message:
+    nothing relies on it.
+
+    Raises:
+        ProjectError: something does; it names the first one, and the command that mends it.
+    """
+    folders = (GGEN, OURS, RUNS, AUDIT, REPORTS, SESSIONS, CACHE, *_entries(root))
+    for name in (*folders, *_FILES):
+        try:
+            found = os.stat(name, dir_fd=root.descriptor, follow_symlinks=False)
+        except OSError:
+            continue  # what is missing is made, what cannot be looked at was refused
+        if found.st_uid == os.geteuid():
+            continue
+        needed = os.W_OK | (os.X_OK if name in folders else 0)
+        if not os.access(name, needed, dir_fd=root.descriptor, effective_ids=True):
+            raise _of_somebody_else(root, name, found.st_uid)
+
+
+def _of_somebody_else(root: Folder, name: str, owner: int) -> ProjectError:
+    said = f"expected one that you can write, found one that belongs to {_user(owner)}"
+    around = os.fstat(root.descriptor).st_uid
+    if around == os.geteuid():
+        top = shlex.quote(str(root.path / GGEN))
+        beside = shlex.quote(str(root.path / f"{GGEN}.{_user(owner)}"))
+        give = f"sudo chown -R {_user(around)} {top}"
+        hint = f"`{give}` gives it back; `mv {top} {beside}` begins anew"
+    else:
+        hint = f"run as {_user(around)}, who owns the project, or in a copy of your own"
+    return ProjectError("CR-STATE-005", said, hint=hint, where=f"{name}:1:1")
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _check_entry(root: Folder, name: str, is_folder: bool) -> None:

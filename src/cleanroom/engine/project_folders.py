@@ -9,7 +9,7 @@ from pathlib import Path
 from cleanroom.core.beneath import Folder
 from cleanroom.core.files import named
 from cleanroom.core.host_programs import lies_in
-from cleanroom.engine.own_folder import check_own_folders
+from cleanroom.engine.own_folder import check_own_folders, check_writable
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import Plan
@@ -20,12 +20,14 @@ def opened_project(path: str) -> Iterator[Folder]:
     """A project's folder, held open; what lies in it of ours was checked.
 
     Raises:
-        ProjectError: something else stands in the place of a folder or file of ours.
+        ProjectError: something else stands in the place of a folder or file of ours, or one
+            belongs to somebody else and cannot be written.
     """
     with named("CR-FILE-001", "open", Path(path)):
-        folder = Folder.at(Path(path))
+        folder = Folder.at(Path(path), inherit_owner=True)
     with folder:
         check_own_folders(folder)
+        check_writable(folder)
         yield folder
 
 

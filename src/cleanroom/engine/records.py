@@ -26,6 +26,7 @@ from cleanroom.engine.own_folder import (
     RUNS,
     SESSIONS,
     check_own_folders,
+    check_writable,
     own_folder,
 )
 from cleanroom.model.errors import ProjectError, UsageError
@@ -346,8 +347,9 @@ def render_reports(
 
 
 def _own_reports(project: str | Path) -> Folder:
-    with Folder.at(Path(project)) as root:
+    with Folder.at(Path(project), inherit_owner=True) as root:
         check_own_folders(root)
+        check_writable(root)
         return own_folder(root, REPORTS)
 
 

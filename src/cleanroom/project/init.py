@@ -150,7 +150,7 @@ def _project_name(starters: Mapping[str, Starter], root: Path) -> str:
 
 def _create(folder: Path, content: str) -> Path:
     try:
-        with Folder.at(folder) as opened:
+        with Folder.at(folder, inherit_owner=True) as opened:
             descriptor = opened.open(FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(content)
@@ -167,7 +167,7 @@ def _ignore(root: Path) -> str:
     One that is a link, or another user's, is left as it is.
     """
     try:
-        with Folder.at(root) as folder:
+        with Folder.at(root, inherit_owner=True) as folder:
             descriptor = folder.open_own(_IGNORE_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         with os.fdopen(descriptor, "r+b") as stream:
             content = stream.read()

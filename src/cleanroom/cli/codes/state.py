@@ -47,4 +47,16 @@ CODES = (
         """,
         example='$ sudo chown -R "$USER" .ggen',
     ),
+    Code(
+        "CR-STATE-005",
+        title="a folder or file of ours belongs to somebody else",
+        text="""
+            Something in .ggen belongs to another user, and whoever runs the engine may not write
+            it: a run of an earlier version as root, or ggen as root, made it.
+            A run as root gives what it makes in .ggen to the owner of the folder around it.
+            The message names the first one, and the command that gives .ggen back; moving .ggen
+            away begins with an empty history.
+        """,
+        example='$ sudo chown -R "$USER" .ggen',
+    ),
 )

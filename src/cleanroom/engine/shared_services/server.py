@@ -29,7 +29,7 @@ from cleanroom.core.bus import Bus, Subscription
 from cleanroom.core.clock import SystemClock
 from cleanroom.core.files import LineWriter, LogFiles
 from cleanroom.core.redaction import Redactor
-from cleanroom.engine.own_folder import SESSIONS, check_own_folders, own_folder
+from cleanroom.engine.own_folder import SESSIONS, check_own_folders, check_writable, own_folder
 from cleanroom.engine.sealed import seal
 from cleanroom.engine.shared_services.ancestry import wait_ended
 from cleanroom.engine.shared_services.discovery import CONFIG_FILE, ServerConfig
@@ -118,8 +118,9 @@ class SharedServer:
 
     async def serve(self) -> None:
         """Serve until the owner ends, no run has used it for long, or it is told to end."""
-        with Folder.at(Path(self._config.root)) as root:
+        with Folder.at(Path(self._config.root), inherit_owner=True) as root:
             check_own_folders(root)
+            check_writable(root)
             evidence = own_folder(root, f"{SESSIONS}/{self._id}")
         with evidence, evidence.folder("logs", make=True) as place, LogFiles(place) as logs:
             async with self._make_backend(self._id, evidence) as backend:

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 
-from cleanroom.core.beneath import Folder
+from cleanroom.core.beneath import Folder, give_to_owner, open_given
 from cleanroom.sandbox.filesystem.changes import Entry
 from cleanroom.sandbox.filesystem.file_copy import copy_content
 from cleanroom.sandbox.filesystem.trees import NEW_FILE, Tree, open_file, open_folder, set_mode
@@ -32,7 +32,7 @@ def save(upper: Folder, entries: Iterable[Entry], run: Folder, inside: str) -> N
     Raises:
         OSError: the disk does not take the copies.
     """
-    with Tree(upper.descriptor) as ours, SavedChanges(run.descriptor) as saved:
+    with Tree(upper.descriptor) as ours, SavedChanges(run) as saved:
         for entry in entries:
             try:
                 saved.save(f"{inside}/{entry.path}", entry, ours)
@@ -43,6 +43,11 @@ def save(upper: Folder, entries: Iterable[Entry], run: Folder, inside: str) -> N
 
 class SavedChanges(Tree):
     """Folders of the run's own folder; missing ones are made."""
+
+    def __init__(self, run: Folder) -> None:
+        """The folder stays the caller's, and says whose root's new files become."""
+        super().__init__(run.descriptor)
+        self._inherit_owner = run.inherit_owner
 
     def save(self, path: str, entry: Entry, ours: Tree) -> None:
         """Copy what the layer `ours` has for `entry` to `path`, writable by its owner only.
@@ -77,6 +82,8 @@ class SavedChanges(Tree):
             os.unlink(name, dir_fd=at)
         sink = os.open(name, NEW_FILE, 0o600, dir_fd=at)
         try:
+            if self._inherit_owner:
+                give_to_owner(sink, at)
             yield sink
             # open(2) reduces a mode by the umask, fchmod(2) does not.
             os.fchmod(sink, mode)
@@ -88,4 +95,6 @@ class SavedChanges(Tree):
             return open_folder(name, at)
         except FileNotFoundError:
             os.mkdir(name, 0o777, dir_fd=at)
+            if self._inherit_owner:
+                os.close(open_given(at, name))
             return open_folder(name, at)

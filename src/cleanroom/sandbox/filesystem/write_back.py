@@ -74,7 +74,7 @@ class ProjectWriter:
         with (
             Tree(upper.descriptor) as ours,
             ProjectTree(folder.descriptor, host, owner) as theirs,
-            SavedChanges(run.descriptor) as saved,
+            SavedChanges(run) as saved,
         ):
             totals = Totals()
             application = _Application(
