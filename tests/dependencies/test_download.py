@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from cleanroom.dependencies.inside import download
 
 BODY = b"0123456789"
 IDLE_SECONDS = 0.3  # in place of half a minute
+ANSWER_SECONDS = 1.5  # in place of two minutes
+CHUNKED = b"HTTP/1.1 200 So\r\nTransfer-Encoding: chunked\r\n\r\n"
+# What a server says and repeats, none of which is an answer or its end.
+ENDLESS = {
+    "/head": (b"HTTP/1.1 200 So\r\nX: ", b"x"),
+    "/continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "/trailers": (CHUNKED + b"1\r\na\r\n0\r\n", b"X: y\r\n"),
+}
 
 
 @pytest.fixture
@@ -32,6 +41,13 @@ def slow_server() -> Iterator[str]:
         def do_GET(self) -> None:
             if self.path == "/silent":
                 ended.wait(60)
+                return
+            if self.path in ENDLESS:
+                begin, more = ENDLESS[self.path]
+                self.wfile.write(begin)
+                with suppress(OSError):  # until the other end goes
+                    while not ended.wait(IDLE_SECONDS / 10):
+                        self.wfile.write(more)
                 return
             self.send_response(200)
             self.send_header("Content-Length", str(len(BODY)))
@@ -61,6 +77,7 @@ def downloaded(folder: Path, host: str, path: str) -> dict[str, Any]:
         "hosts": [host],
         "retries": 1,
         "idle_seconds": IDLE_SECONDS,
+        "answer_seconds": ANSWER_SECONDS,
     }
     (folder / "orders.json").write_text(json.dumps(orders))
     done = subprocess.run(
@@ -78,6 +95,15 @@ def test_a_slow_server_is_given_up(tmp_path: Path, slow_server: str, path: str):
     said = downloaded(tmp_path, slow_server, path)
     assert said["kind"] == "network"
     assert "timed out" in said["failed"] or "bytes a second" in said["failed"]
+
+
+@pytest.mark.parametrize("path", ENDLESS)
+def test_a_server_that_never_comes_to_the_answer_is_given_up(
+    tmp_path: Path, slow_server: str, path: str
+):
+    """It is never silent for long, and says nothing of a file."""
+    said = downloaded(tmp_path, slow_server, path)
+    assert (said["kind"], said["failed"].partition(" in ")[0]) == ("network", "no answer")
 
 
 def test_a_server_that_answers_is_not(tmp_path: Path, slow_server: str):

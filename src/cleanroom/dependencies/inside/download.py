@@ -6,11 +6,12 @@ ORDERS is a JSON file, written by `engine/fetch/environment`:
 
     {"files": [{"url": ..., "headers": {...}, "limit": bytes}, ...],
      "hosts": ["registry.example.org:443", ...], "proxy": "", "certificates": "", "retries": 3,
-     "idle_seconds": 30}
+     "idle_seconds": 30, "answer_seconds": 120}
 
 The answer to the file number N is written to FOLDER/N. Each line of output is one JSON object:
 {"n": N, "bytes": so far}, {"n": N, "done": bytes} or {"n": N, "failed": reason, "kind": kind}.
 A file that comes slower than `SLOWEST`, measured over `idle_seconds`, is given up.
+So is everything where a server says something, but nothing of an answer, for `answer_seconds`.
 A redirect is followed to a host of "hosts" only, and credentials stay with the host they are for.
 """
 
@@ -32,6 +33,9 @@ THREADS = 16
 CHUNK = 1 << 16
 REDIRECTS_MAX = 5
 CONNECT_SECONDS, IDLE_SECONDS = 15.0, 30.0
+ANSWER_SECONDS = (
+    120.0  # to connect, to agree on keys, and to think, each idle for as long as it may
+)
 SLOWEST = 100  # bytes a second; a slow line that 16 downloads share gives each more
 REPORT_BYTES = 1 << 20
 TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
@@ -52,6 +56,7 @@ def main() -> int:
     with open(sys.argv[1], encoding="utf-8") as stream:
         orders = json.load(stream)
     downloader = Downloader(orders, sys.argv[2])
+    threading.Thread(target=downloader.watch, daemon=True).start()
     with ThreadPoolExecutor(THREADS) as pool:
         results = list(pool.map(downloader.fetch, range(len(orders["files"]))))
     return 0 if all(results) else 1
@@ -66,8 +71,26 @@ class Downloader:
         self._folder = folder
         self._retries = orders.get("retries", 3)
         self._idle_seconds = orders.get("idle_seconds", IDLE_SECONDS)
+        self._answer_seconds = orders.get("answer_seconds", ANSWER_SECONDS)
+        # number of a file -> when it was asked for, or its last bytes came
+        self._waiting: dict[int, float] = {}
         self._pool = _connections(orders)
         self._stopped = threading.Event()
+
+    def watch(self) -> None:
+        """End this process where an answer never comes.
+
+        Heads that come byte by byte, "100 Continue" and trailers without an end are read inside of
+        the library, where nothing but silence times out.
+        """
+        while True:
+            time.sleep(min(1.0, self._answer_seconds))
+            begun = time.monotonic() - self._answer_seconds
+            stuck = [number for number, since in list(self._waiting.items()) if since < begun]
+            if stuck:
+                reason = f"no answer in {self._answer_seconds:.0f} seconds, but something else"
+                _report({"n": stuck[0], "failed": reason, "kind": "network"})
+                os._exit(1)
 
     def fetch(self, number: int) -> bool:
         """Download one file, trying again where that may help."""
@@ -97,12 +120,15 @@ class Downloader:
             raise Failed("network", _sentence(error)) from error
         except OSError as error:
             raise Failed("network", str(error)) from error
+        finally:
+            self._waiting.pop(number, None)
 
     def _request(self, number: int, order: Mapping[str, Any]) -> int:
         url, headers = order["url"], dict(order.get("headers", {}))
         first = _place(url)
         for _ in range(REDIRECTS_MAX):
             self._check_host(url)
+            self._waiting[number] = time.monotonic()
             if _place(url) != first:
                 headers.pop("Authorization", None)
             response = self._pool.request(
@@ -142,6 +168,7 @@ class Downloader:
             # Not `stream`, which waits until a chunk is full: a trickle would never be seen.
             while chunk := response.read1(CHUNK, decode_content=decode):
                 size += len(chunk)
+                self._waiting[number] = time.monotonic()
                 if pace.too_slow(len(chunk)):
                     raise Failed("network", f"less than {SLOWEST} bytes a second")
                 if size > limit:
