@@ -96,6 +96,27 @@ STRANGERS: dict[str, dict[str, str]] = {
         "index.js": "",
         "test/index.test.js": "",
     },
+    "node-vue": {
+        "package.json": '{"name": "front", "scripts": {"build": "vite build", '
+        '"test:unit": "vitest", "test:e2e": "playwright test"}, "devDependencies": {"vite": "6"}}',
+        "package-lock.json": "{}",
+        "src/Hi.spec.ts": "",
+    },
+    "node-node-tests-beside-jest": {
+        "package.json": '{"name": "tool", "devDependencies": {"jest": "29"}}',
+        "a.js": "",
+        "test/a.js": "",
+    },
+    "node-vitest-without-script": {
+        "package.json": '{"name": "front", "devDependencies": {"vitest": "3"}}',
+        "package-lock.json": "{}",
+        "src/__tests__/hi.tsx": "",
+    },
+    "node-react-scripts": {
+        "package.json": '{"name": "front", "scripts": {"build": "react-scripts build", '
+        '"test": "react-scripts test"}, "dependencies": {"react-scripts": "5"}}',
+        "package-lock.json": "{}",
+    },
     "node-pnpm": {
         "package.json": '{"name": "p", "scripts": {"test": "jest"}, "dependencies": {"a": "1"}}',
         "pnpm-lock.yaml": "",

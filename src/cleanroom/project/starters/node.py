@@ -16,6 +16,12 @@ SIGNS = ("package.json",)
 
 _DEFAULT_VERSION = 22
 _TEST_FILES = re.compile(r"(?:.*\.|.*[-_])?test\.[cm]?js|(?:.*/)?test/[^/]*\.[cm]?js")
+_RUNNER_FILES = re.compile(r".*[.](?:test|spec)[.][cm]?[jt]sx?|(?:.*/)?__tests__/.*[.][cm]?[jt]sx?")
+# Those that run all tests once, the first one first; create-vue's is `test:unit`.
+_TESTS = ("test", "test:ci", "test:unit", "unit", "tests")
+_RUNNERS = {"vitest": "vitest run", "jest": "jest"}
+_EXECUTES: dict[manifests.NodeManager, str] = {"npm": "npx", "pnpm": "pnpm exec", "yarn": "yarn"}
+_WATCHES = re.compile(r"\b(?:react-scripts|react-app-rewired|craco) test\b")
 _NO_TEST = "no test specified"  # of the script that `npm init` writes
 _CHECKS = ("lint", "typecheck", "type-check", "check", "validate")
 
@@ -31,7 +37,7 @@ def starter(root: Path) -> Starter:
     commands = {
         "init": [_install(root, manager) if declares else "node --version"],
         "build": [f"{run} build" if "build" in scripts else _syntax(root, package)],
-        "test": [_test(root, manager, scripts)],
+        "test": [_test(root, manager, package, scripts)],
         "validate": [f"{run} {check}" if check else _listing(root, manager)],
     }
     described = {} if declares else {"init": "Show the interpreter: no packages are needed"}
@@ -62,12 +68,24 @@ def _is_classic(lock: str) -> bool:
     return "# yarn lockfile v1" in lock
 
 
-def _test(root: Path, manager: manifests.NodeManager, scripts: dict[str, Any]) -> str:
-    script = scripts.get("test")
-    if isinstance(script, str) and _NO_TEST not in script:
-        return f"{manager} test"
-    found = any(_TEST_FILES.fullmatch(name) for name in files_below(root))
-    return "node --test" if found else ""
+def _test(
+    root: Path,
+    manager: manifests.NodeManager,
+    package: dict[str, Any],
+    scripts: dict[str, Any],
+) -> str:
+    for name in _TESTS:
+        script = scripts.get(name)
+        if isinstance(script, str) and _NO_TEST not in script:
+            # They wait for changes, also where nobody is at a terminal.
+            once = "CI=true " if _WATCHES.search(script) and "watchAll=false" not in script else ""
+            return f"{once}{manager} {name if name == 'test' else f'run {name}'}"
+    files = tuple(files_below(root))
+    declared = {**table(package, "dependencies"), **table(package, "devDependencies")}
+    runner = next((text for name, text in _RUNNERS.items() if name in declared), "")
+    if runner and any(_RUNNER_FILES.fullmatch(name) for name in files):
+        return f"{_EXECUTES[manager]} {runner}"
+    return "node --test" if any(_TEST_FILES.fullmatch(name) for name in files) else ""
 
 
 def _syntax(root: Path, package: dict[str, Any]) -> str:
