@@ -126,6 +126,10 @@ class Manager(ABC):
         """What an entry of the store depends on beside the files: platform, version of a tool."""
         return ""
 
+    def view_context(self) -> str:
+        """What a view depends on beside its sets: the version of a tool that lays it out."""
+        return ""
+
     async def resolve(self, session: Session, found: Found, lock: Lock) -> tuple[Artifact, ...]:
         """All files to fetch, with their addresses. Asks a registry where the lock has none."""
         return lock.artifacts

@@ -210,6 +210,8 @@ class FetchStep:
                     built = around / "view"
                     built.mkdir(mode=0o755)
                     await manager.lay_out(session, sets, built, str(place))
+                    for line in problem_lines(session.problems):
+                        self._note(f"{manager.name}: {line}", "CR-FETCH-008")
                     return await anyio.to_thread.run_sync(
                         self._store.finish_view, built, name, keys
                     )
@@ -246,7 +248,9 @@ def _views(
     for manager in dict.fromkeys(one.manager for one, _ in complete):
         pairs = [pair for pair in complete if pair[0].manager is manager]
         keys = sorted({one.key for one, _ in pairs})
-        digest = hashlib.sha256("\0".join(keys).encode()).hexdigest()[:32]
+        context = manager.view_context()
+        parts = [*keys, *([context] if context else [])]
+        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         found[f"{manager.name}-{manager.layout}-{digest}"] = pairs
     return found
 
