@@ -54,10 +54,9 @@ A dash is what no test has shown.
 - **In containers** (Docker, Podman) the same is fetched, and what a manager's own tool has to be
   asked is asked of the image's.
   The column is of an image with Debian 12's Python, npm, Go and Rust.
-- **Poetry**: the packages of `poetry.lock` are fetched and verified; `init` writes lines of pip,
-  which takes them.
-  `poetry install` itself asks an index for the addresses, which its lock does not have, so it
-  needs `cleanroom.egress`.
+- **Poetry** is part of pip's row: the packages of `poetry.lock` are fetched and verified, and
+  `poetry install` finds them in its own cache, with Poetry 1.8 and 2 ([python.md](python.md)).
+  A Poetry that an earlier phase installs is not there when that cache is filled.
 - **Maven** has no lock for a registry to contradict: what it resolved is pinned on first use, with
   the digests that the repository gives ([java.md](java.md)).
 - **Gradle** is recognised by `init` and not fetched: its plugins are code that runs to find out

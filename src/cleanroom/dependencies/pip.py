@@ -16,7 +16,13 @@ from typing import NamedTuple
 
 import anyio.to_thread
 
-from cleanroom.dependencies import python_git, python_projects, python_runners, requirements
+from cleanroom.dependencies import (
+    python_git,
+    python_poetry,
+    python_projects,
+    python_runners,
+    requirements,
+)
 from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.git_requirements import GitRequest, of_uv, requested
@@ -71,7 +77,7 @@ class Pip(Manager):
     """pip and the indexes that the caller and the project name."""
 
     name = "pip"
-    layout = 2
+    layout = 3
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -128,6 +134,10 @@ class Pip(Manager):
         # A folder's name has the version: it need not be asked on every run.
         indexes = [self._config.index, *self._config.extra_indexes]
         return "\0".join((os.path.realpath(found), chosen, *indexes))
+
+    def view_context(self) -> str:
+        """The poetry that fills its own cache."""
+        return python_poetry.version_of(self.settings)
 
     def credentials(self, url: str) -> Mapping[str, str]:
         """Those of the caller's index for its own host, else those of netrc."""
@@ -236,7 +246,7 @@ class Pip(Manager):
     async def lay_out(
         self, session: Session, sets: Sequence[Complete], view: Path, place: str
     ) -> None:
-        """One folder with all files, and one in it with repositories."""
+        """One folder with all files, and in it one with repositories and poetry's cache."""
         for _, fetched in sets:
             for one in fetched.files:
                 if source_of(one.artifact) is None and not (view / one.artifact.file).exists():
@@ -249,11 +259,14 @@ class Pip(Manager):
             if not one.locked or PYLOCK in {Path(path).name for path in found.files}
         )
         await anyio.to_thread.run_sync(python_git.lay_out, files, view, place, partial)
+        await python_poetry.lay_out(session, sets, view)
 
     def access(self, view: str) -> Access:
         """pip and uv look for packages in this folder; an index is not asked in phases."""
+        poetry = python_poetry.access(view)
         variables = {"PIP_FIND_LINKS": view, "UV_FIND_LINKS": view}
-        return Access({**variables, **python_git.variables(view)}, folders=(view,))
+        variables |= {**python_git.variables(view), **poetry.variables}
+        return Access(variables, folders=(view,), overlays=poetry.overlays)
 
 
 # --- reading

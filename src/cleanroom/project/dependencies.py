@@ -86,8 +86,8 @@ def hints(
     return found
 
 
-# What runs another manager, and that one: its packages are fetched with the other's.
-_BRINGERS = {"tox": "pip", "nox": "pip"}
+# What runs another manager, or has its files fetched by it, and that one.
+_BRINGERS = {"tox": "pip", "nox": "pip", "poetry": "pip"}
 
 
 def _family(call: _Call) -> str:

@@ -134,7 +134,7 @@ def _read(root: Path) -> _Project:
 def _installer(project: _Project) -> str:
     """The program that installs the packages.
 
-    poetry asks an index even where its lock says all; pip takes the lock's files without one.
+    pip takes the files of poetry's lock, and is there where poetry is not.
     """
     locked = project.manager == "poetry" and is_file(project.root / "poetry.lock")
     return "pip" if locked else project.manager
