@@ -61,6 +61,22 @@ def test_packages_are_counted_and_named(folder: Path, capsys: pytest.CaptureFixt
     assert any(line.split()[:1] == ["dependencies"] for line in lines)
 
 
+def test_showing_removes_no_set_that_cannot_be_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Pruning does, and goes on where a view names sets in bytes that are no text."""
+    store = kept(folder)
+    broken = store.path / "sets" / "npm-2.json"
+    broken.write_bytes(b"{")
+    (store.path / "views" / "one").mkdir()
+    store.layout("one").write_bytes(b"\xff" + b"x" * 300)
+    assert said(capsys, "cache", "show")["sets"] == 1
+    assert broken.exists()
+    assert said(capsys, "cache", "prune")["sets"] == 1
+    assert not broken.exists()
+    assert not (store.path / "views" / "one").exists()
+
+
 @pytest.mark.parametrize(
     ("limits", "stays"),
     [((), 1), (("--unused", "1h"), 1), (("--unused", "5m"), 0), (("--keep", "0"), 0)],

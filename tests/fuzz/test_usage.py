@@ -48,6 +48,8 @@ def wrong_values(kind: click.ParamType) -> tuple[str, ...]:
         return NO_NAMES
     if isinstance(kind, click.IntRange):
         return ("x", "1.5", "1e3", "", "9" * 5000, str(2**63), "0x10", "\x1b[1m1")
+    if isinstance(kind, click.FloatRange):
+        return ("x", "-1", "nan", "inf", "-inf", "1e308", "9" * 400, "", "1\x1b[2J")
     if isinstance(kind, Duration):
         return (
             "soon",

@@ -100,7 +100,7 @@ def usage(store: Store) -> Usage:
                     found = os.lstat(os.path.join(folder, name))
                     sizes[found.st_dev, found.st_ino] = found.st_size
     files = sum(1 for _ in (store.path / "files").glob("*/*"))
-    return Usage(len(_sets(store)), files, sum(sizes.values()))
+    return Usage(len(_sets(store, forget=False)), files, sum(sizes.values()))
 
 
 @contextmanager
@@ -144,9 +144,9 @@ def _remove_sets(store: Store, limits: Limits, used: frozenset[str]) -> None:
 def _set_aside_views(store: Store, limits: Limits, used: frozenset[str], aside: Path) -> None:
     """Move views of which a set is gone."""
     oldest = time.time() - limits.age_seconds
+    known = {path.stem for path in (store.path / "sets").glob("*.json")}
     for path in (store.path / "views").iterdir():
-        sets = store.sets_of_view(path.name)
-        whole = all((store.path / "sets" / f"{key}.json").exists() for key in sets)
+        whole = known.issuperset(store.sets_of_view(path.name))
         if path.name not in used and (not whole or path.lstat().st_mtime < oldest):
             path.rename(aside / path.name)
             store.layout(path.name).unlink(missing_ok=True)
@@ -173,13 +173,14 @@ def _views(store: Store) -> list[Path]:
     return list((store.path / "views").iterdir())
 
 
-def _sets(store: Store) -> list[tuple[float, Path, Fetched]]:
-    """The sets, the last used first; those that cannot be read are removed."""
+def _sets(store: Store, *, forget: bool = True) -> list[tuple[float, Path, Fetched]]:
+    """The sets, the last used first; with `forget` those that cannot be read are removed."""
     found = []
     for path in (store.path / "sets").glob("*.json"):
         try:
             fetched = msgspec.json.decode(path.read_bytes(), type=Fetched)
             found.append((path.stat().st_mtime, path, fetched))
-        except (OSError, msgspec.MsgspecError):
-            path.unlink(missing_ok=True)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            if forget:
+                path.unlink(missing_ok=True)
     return sorted(found, key=lambda one: one[0], reverse=True)

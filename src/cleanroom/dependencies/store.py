@@ -192,7 +192,7 @@ class Store:
         try:
             text = (self.path / "sets" / f"{key}.json").read_bytes()
             found = msgspec.json.decode(text, type=Fetched)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         if not all(map(self.has, found.files)):
             # As if it had never been saved: it is fetched again, and evictors see that.
@@ -229,7 +229,7 @@ class Store:
     def sets_of_view(self, name: str) -> list[str]:
         """The keys of a view's sets; none where that is not known."""
         try:
-            return self.layout(name).read_text().split()
+            return self.layout(name).read_text(errors="replace").split()
         except OSError:
             return []
 

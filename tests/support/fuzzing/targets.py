@@ -14,9 +14,13 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+import msgspec
+
 from cleanroom.backends import cleanup as machine
 from cleanroom.cli.views.failure import explain
 from cleanroom.core.clock import SystemClock
+from cleanroom.dependencies.model import Artifact, Fetched, Stored
+from cleanroom.dependencies.store import Store
 from cleanroom.evidence.audit.chain import encode_head
 from cleanroom.evidence.audit.log import AuditLog, Genesis, Head, verify
 from cleanroom.evidence.tracing import otlp_json, spans
@@ -366,6 +370,37 @@ def cache(folder: Path, data: bytes) -> None:
     check(found is not None or not place.exists(), "an incomplete template was left")
 
 
+def store(folder: Path, data: bytes) -> None:
+    """A set of packages, the file that names a view's sets, and what a dead run used:
+    `cache show` changes nothing, and `cache prune` nothing but the store.
+    """
+    described, _, named = data.partition(NEXT)
+    root = _project(folder, b"")
+    (folder / "cache").mkdir(mode=0o700)
+    place = Store(folder / "cache").path
+    (place / "sets" / "npm-1.json").write_bytes(described)
+    (place / "views" / "one").mkdir()
+    (place / "layouts" / "one").write_bytes(named)
+    (place / "uses" / "dead").write_bytes(named)
+    (folder / "victim").write_bytes(b"x")
+    form = _choice(data, [], ["--output", "json"])
+    limits = _choice(data, [], ["--keep", "0"], ["--unused", "1ms"])
+    with surroundings(folder):
+        # it makes sure of the store's folders, which are there
+        call(
+            ["cache", "show", *form, "--root", str(root)],
+            statuses=(0,),
+            writes=(place,),
+        )
+        check((place / "sets" / "npm-1.json").read_bytes() == described, "showing changed a set")
+        call(
+            ["cache", "prune", *limits, *form, "--root", str(root)],
+            statuses=(0,),
+            writes=(folder / "cache",),
+        )
+    check((folder / "victim").exists(), "pruning removed what was not its own")
+
+
 def _log(place: Path) -> AuditLog:
     return AuditLog(
         open_folder(place),
@@ -448,6 +483,18 @@ def _caches() -> list[bytes]:
         b'{"files":1,"bytes":4}' + NEXT + b"s" * 32,
         b'{"files":2,"bytes":4}' + NEXT,
         b"" + NEXT,
+    ]
+
+
+def _stores() -> list[bytes]:
+    artifact = Artifact(name="a", version="1", file="a.tgz", url="https://registry.example/a.tgz")
+    stored = Stored(artifact=artifact, sha256="0" * 64, size=7)
+    known = Fetched(manager="npm", folder="", name="package-lock.json", files=(stored,))
+    outside = msgspec.structs.replace(stored, sha256="../../victim", size=-1)
+    led = msgspec.structs.replace(known, files=(outside,))
+    return [
+        *(msgspec.json.encode(one) + NEXT + b"npm-1 npm-2" for one in (known, led)),
+        NEXT + b"\xff../../../victim",
     ]
 
 
@@ -535,6 +582,13 @@ TARGETS = {
             "a service template of the user's cache, and its secret",
             cache,
             _caches,
+            weight=3,
+        ),
+        Target(
+            "store",
+            "`cache show` and `cache prune` of what is known of fetched packages",
+            store,
+            _stores,
             weight=3,
         ),
         Target(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     from cleanroom.engine import CacheReport
 
 GIB = 1 << 30
+GIB_MAX = 1 << 30  # an EiB: more than any file system holds
+
+
+class Gibibytes(click.FloatRange):
+    """A size that is a number of bytes: neither infinite nor `nan`, which is in every range."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Raises click.BadParameter for what is no size."""
+        found = float(super().convert(value, param, ctx))
+        if not found <= GIB_MAX:
+            self.fail(f"{value!r} is no size in GiB.", param, ctx)
+        return found
 
 
 @click.group()
@@ -47,7 +64,7 @@ def show(form: str, colour: str, root: str) -> None:
 )
 @click.option(
     "--keep",
-    type=click.FloatRange(min=0),
+    type=Gibibytes(),
     metavar="GIB",
     help="Beyond this size those that were used longest ago; default: 20 GiB.",
 )
