@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from cleanroom.dependencies.model import Artifact
+from cleanroom.dependencies.store import Store
 
 NEEDS = pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")
 pytestmark = [pytest.mark.sandbox, NEEDS]
@@ -100,6 +104,23 @@ def test_a_tool_sees_nothing_of_the_project_but_its_lock(tmp_path: Path):
     said = run(tmp_path, files, looks)
     assert "secret.txt" not in said.err
     assert "password" not in said.err
+
+
+def test_a_tool_sees_of_the_store_what_it_is_served(tmp_path: Path):
+    """It may be of a registry that the project names, and others' packages lie there too."""
+    store = Store(tmp_path / "cache")
+    for body in (b"the project's", b"another one's"):
+        (tmp_path / "file").write_bytes(body)
+        store.add(Artifact(name="a", version="1", file="a", url=""), tmp_path / "file")
+    wheel = hashlib.sha256(b"the project's").hexdigest()
+    looks = (
+        "#!/bin/sh\n"
+        'if [ "$1" = python ]; then exec sh -c "command -v python3"; fi\n'
+        f"echo sees $(find {tmp_path}/cache -type f | xargs cat | wc -c) bytes >&2; exit 3\n"
+    )
+    lock = LOCK.replace("sha256:00", f"sha256:{wheel}")
+    said = run(tmp_path, {"uv.lock": lock, "pyproject.toml": ""}, looks)
+    assert f"sees {len(b'the project+s')} bytes" in said.err
 
 
 def test_an_entry_that_is_not_fetched_is_named(tmp_path: Path):

@@ -19,7 +19,7 @@ from cleanroom.dependencies.git_sources import PACK, fetching, source_of
 from cleanroom.dependencies.model import Artifact, Problem, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
 from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of, login_of
-from cleanroom.dependencies.store import Rejected, Store
+from cleanroom.dependencies.store import Rejected, Store, hard_link
 from cleanroom.engine.fetch.environment import (
     ORDERS,
     OUTPUT_BYTES,
@@ -43,6 +43,7 @@ from cleanroom.engine.fetch.proxied import hosts_inside
 PAGE_BYTES = 64 << 20
 PAGES_BYTES = 1 << 30  # that are read at once, and held; PyPI's largest page has 3 MB
 FILE_BYTES = 4 << 30
+SHOWN = "shown"  # beside a tool's folders: the files that it is served
 UNKNOWN_BYTES = 2 << 30  # of a file whose size no lock says
 RETRIES = 3
 
@@ -263,14 +264,13 @@ class FetchSession:
         argv, variables = list(tool.argv), dict(tool.variables)
         folders: list[str] = []
         if tool.served:
-            document = {"files": {path: str(file) for path, file in tool.served.items()}}
-            await anyio.to_thread.run_sync(
-                _write, ordered / "served.json", msgspec.json.encode(document)
-            )
+            shown = await anyio.to_thread.run_sync(self._show, tool.served, ordered.parent)
+            document = msgspec.json.encode({"files": shown})
+            await anyio.to_thread.run_sync(_write, ordered / "served.json", document)
             serving = image_program if self._environments.image else python_program
             program, folders, python_variables = serving("serve")
             argv = [*program, f"{ORDERS}/served.json", *argv]
-            folders += [str(self._store.path / "files")]
+            folders += [str(ordered.parent / SHOWN)]
             variables = {**python_variables, **variables}
         egress = tuple(tool.egress)
         if egress:
@@ -300,6 +300,22 @@ class FetchSession:
             take,
         )
         return ToolResult(result.exit_code, bytes(output), work)
+
+    def _show(self, served: Mapping[str, Path], around: Path) -> dict[str, str]:
+        """The same by other names: of the store a tool sees what it is served, and no more.
+
+        It may be one that a project's own registry gave, and others' packages are none of its
+        business. The folder of these names is shown read-only: they are the store's files.
+        """
+        folder = around / SHOWN
+        folder.mkdir(mode=0o700)
+        found = {}
+        for path, file in served.items():
+            inside = file.is_relative_to(self._store.path)
+            found[path] = str(folder / file.name if inside else file)
+            if inside:
+                hard_link(file, folder / file.name)
+        return found
 
     async def _network(self, ordered: Path) -> _Network:
         """What a tool needs to reach registries as the caller's own tools do."""
