@@ -10,12 +10,19 @@ from typing import Any
 import pytest
 
 from cleanroom.dependencies.managers import Managers
-from cleanroom.dependencies.session import Page, ToolResult
+from cleanroom.dependencies.model import Artifact
+from cleanroom.dependencies.session import Page, ToolResult, ToolRun
 from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import Store
 from cleanroom.engine.fetch.progress import Progress
-from cleanroom.engine.fetch.session import PAGE_BYTES, PAGES_BYTES, FetchPolicy, FetchSession
-from cleanroom.model.errors import DependencyRejected
+from cleanroom.engine.fetch.session import (
+    HOSTS_MAX,
+    PAGE_BYTES,
+    PAGES_BYTES,
+    FetchPolicy,
+    FetchSession,
+)
+from cleanroom.model.errors import DependencyRejected, DependencyUnavailable
 
 
 class FakeEnvironments:
@@ -61,3 +68,22 @@ def test_what_a_tool_left_is_read_up_to_a_limit(tmp_path: Path):
 
     assert result.read("answer", 4) == b"0123"
     assert [result.read(name, 4) for name in ("link", "folder", "pipe", "none")] == [b""] * 4
+
+
+async def test_a_lock_of_too_many_hosts_is_named(tmp_path: Path):
+    """With 64 of them the environment did not start, and with 20,000 the run's keeper ended."""
+    manager = Managers(Settings.of({"HOME": str(tmp_path)}))["npm"]
+    environments: Any = FakeEnvironments()
+    progress = Progress(lambda _: None, "package-lock.json")
+    artifacts = [
+        Artifact(name="a", version="1", file=f"{number}.tgz", url=f"https://h{number}.example/a")
+        for number in range(HOSTS_MAX + 1)
+    ]
+
+    async with FetchSession(
+        manager, Store(tmp_path), environments, progress, FetchPolicy()
+    ) as session:
+        with pytest.raises(DependencyUnavailable, match=f"on {HOSTS_MAX + 1} hosts"):
+            await session.download(artifacts)
+        with pytest.raises(DependencyUnavailable, match=f"on {HOSTS_MAX + 1} hosts"):
+            await session.run(ToolRun(["true"], egress=[f"{one.name}:443" for one in artifacts]))

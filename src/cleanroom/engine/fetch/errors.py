@@ -59,6 +59,15 @@ def inside_of_proxy(host: str) -> DependencyUnavailable:
     )
 
 
+def too_many_hosts(manager: str, count: int, most: int) -> DependencyUnavailable:
+    """A lock names more hosts than any project has registries."""
+    return DependencyUnavailable(
+        "CR-FETCH-003",
+        f"{manager}: its files are on {count} hosts, and at most {most} are reached at once",
+        hint="look at the addresses in the lock file, or name a mirror of your own",
+    )
+
+
 def failed_clone(artifact: Artifact, url: str, output: bytes) -> DependencyUnavailable:
     """git could not fetch a commit."""
     lines = output.decode(errors="replace").strip().splitlines()

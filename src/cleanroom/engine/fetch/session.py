@@ -35,6 +35,7 @@ from cleanroom.engine.fetch.errors import (
     may_not_fetch,
     no_address,
     rejected_download,
+    too_many_hosts,
     unanswered,
 )
 from cleanroom.engine.fetch.progress import Progress
@@ -46,6 +47,8 @@ FILE_BYTES = 4 << 30
 SHOWN = "shown"  # beside a tool's folders: the files that it is served
 UNKNOWN_BYTES = 2 << 30  # of a file whose size no lock says
 RETRIES = 3
+# Of one environment: each is a socket that is passed, and one message passes 64 descriptors.
+HOSTS_MAX = 48  # real locks name five
 
 
 class FetchPolicy(NamedTuple):
@@ -230,8 +233,7 @@ class FetchSession:
         await anyio.to_thread.run_sync(_write, ordered / "orders.json", encoded)
         argv, folders, variables = python_program("download")
         reader = self._progress.reader(names)
-        if proxy:
-            self._refuse_inside(hosts)
+        self._check_hosts(hosts, proxied=bool(proxy))
         egress = (host_of(proxy),) if proxy else hosts
         result = await self._environments.run(
             Orders(
@@ -274,8 +276,7 @@ class FetchSession:
             variables = {**python_variables, **variables}
         egress = tuple(tool.egress)
         if egress:
-            if self._manager.settings.proxy:
-                self._refuse_inside(egress)
+            self._check_hosts(egress, proxied=bool(self._manager.settings.proxy))
             network = await self._network(ordered)
             variables = {**network.variables, **variables}
             egress = network.egress or egress
@@ -337,14 +338,17 @@ class FetchSession:
         await anyio.to_thread.run_sync(_write, ordered / "certificates.pem", text)
         return f"{ORDERS}/certificates.pem"
 
-    def _refuse_inside(self, hosts: Sequence[str]) -> None:
-        """Ask no proxy for an address of its own network.
+    def _check_hosts(self, hosts: Sequence[str], *, proxied: bool) -> None:
+        """See that these can be reached from one environment, and may be asked of a proxy.
 
         Raises:
-            DependencyUnavailable: one of these is, and the caller's own configuration has it not.
+            DependencyUnavailable: they are too many, or one is an address of the proxy's own
+                network and the caller's own configuration does not name it.
         """
+        if len(hosts) > HOSTS_MAX:
+            raise too_many_hosts(self._manager.name, len(hosts), HOSTS_MAX)
         named = self._private(self._manager.settings.proxy)
-        if found := hosts_inside(hosts, named):
+        if proxied and (found := hosts_inside(hosts, named)):
             raise inside_of_proxy(found[0])
 
     def _private(self, proxy: str = "") -> frozenset[str]:
