@@ -149,3 +149,22 @@ def test_the_default_plugins_of_maven_pass(tmp_path: Path, cache: Path):
         "make.toml": MAKE.format(init="mvn -B -ntp validate", test="mvn -B -ntp verify"),
     }
     passes(tmp_path, files, cache)
+
+
+@pytest.mark.timeout(1000)
+def test_what_surefire_takes_by_itself_is_there(tmp_path: Path, cache: Path):
+    """Surefire 3.5.2 asks for its launcher in the launcher's own versions, not its own parent's."""
+    named = "<artifactId>junit-jupiter</artifactId><version>5.11.4</version>"
+    surefire = "<artifactId>maven-surefire-plugin</artifactId><version>3.5.2</version>"
+    pom = OLD.replace("<groupId>junit</groupId>", "<groupId>org.junit.jupiter</groupId>")
+    pom = pom.replace("<artifactId>junit</artifactId><version>4.13.2</version>", named)
+    files = {
+        "pom.xml": pom.replace(
+            "</project>", f"<build><plugins><plugin>{surefire}</plugin></plugins></build></project>"
+        ),
+        "src/test/java/x/AppTest.java": OLD_TEST.replace(
+            "org.junit.Test", "org.junit.jupiter.api.Test"
+        ),
+        "make.toml": MAKE.format(init="mvn -B -ntp validate", test="mvn -B -ntp test"),
+    }
+    passes(tmp_path, files, cache)

@@ -347,15 +347,25 @@ public class Resolve extends AbstractMavenLifecycleParticipant {
         }
         Set<RemoteRepository> from = new LinkedHashSet<>(project.getRemotePluginRepositories());
         from.addAll(project.getRemoteProjectRepositories());
-        try {
-            Artifact artifact = new DefaultArtifact(group, name, "jar", version);
+        Artifact artifact = new DefaultArtifact(group, name, "jar", version);
+        org.eclipse.aether.graph.Dependency wanted =
+                new org.eclipse.aether.graph.Dependency(artifact, "runtime");
+        // A root's own dependency management counts, and that of a dependency does not:
+        // plugins ask in either way, and so for other versions.
+        for (boolean root : new boolean[] {true, false}) {
             CollectRequest collected = new CollectRequest();
-            collected.setRoot(new org.eclipse.aether.graph.Dependency(artifact, "runtime"));
+            if (root) {
+                collected.setRoot(wanted);
+            } else {
+                collected.addDependency(wanted);
+            }
             collected.setRepositories(new ArrayList<>(from));
-            repositories.resolveDependencies(
-                    session.getRepositorySession(), new DependencyRequest(collected, null));
-        } catch (Exception error) {
-            missing(entry, error);
+            try {
+                repositories.resolveDependencies(
+                        session.getRepositorySession(), new DependencyRequest(collected, null));
+            } catch (Exception error) {
+                missing(entry, error);
+            }
         }
     }
 
