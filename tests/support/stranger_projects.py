@@ -160,6 +160,11 @@ STRANGERS: dict[str, dict[str, str]] = {
     "make": {
         "Makefile": "CC := cc\nall prog: prog.c\n\t$(CC) prog.c\ncheck:\n\t./prog\ninstall:\n\tcp\n"
     },
+    "cmake": {
+        "CMakeLists.txt": "cmake_minimum_required(VERSION 3.16)\n# project(no)\n"
+        "project(ring C)\nadd_subdirectory(tests)\n",
+        "tests/CMakeLists.txt": "add_test(NAME ring COMMAND ring_test)\n",
+    },
     "just": {
         "justfile": 'x := "1"\nbuild target="all":\n  echo\ntest *args:\n  echo\n'
         + "lint path:\n  echo\n"

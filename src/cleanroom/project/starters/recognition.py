@@ -47,6 +47,7 @@ _KINDS = (
 _RUNNERS = (
     Kind("just", runners.JUST_SIGNS, runners.just),
     Kind("make", runners.MAKE_SIGNS, runners.make),
+    Kind("cmake", runners.CMAKE_SIGNS, runners.cmake),
 )
 
 

@@ -1,4 +1,4 @@
-"""Projects whose phases are the targets of a Makefile or a justfile, and those of no known kind."""
+"""Projects of a Makefile, a justfile or CMake, and those of no known kind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from cleanroom.core.files import is_file
 from cleanroom.project.manifests import read_text
 from cleanroom.project.starters.base import Starter, StarterPhase, no_tests, phases
+from cleanroom.project.starters.files import files_below
 
 MAKE_SIGNS = ("Makefile", "makefile", "GNUmakefile")
 JUST_SIGNS = ("justfile", "Justfile", ".justfile")
+CMAKE_SIGNS = ("CMakeLists.txt",)
 
 _IMAGE = "debian:stable-slim"
 _MAKE_IMAGE = "gcc:14"  # has make and a compiler, which most Makefiles call
@@ -42,6 +44,32 @@ def just(root: Path) -> Starter:
         if all("=" in word or word.startswith("*") for word in parameters.split())
     }
     return _starter("just", _IMAGE, recipes)
+
+
+def cmake(root: Path) -> Starter:
+    """The phases of a CMake project, in a folder that CMake makes."""
+    lists = [name for name in files_below(root) if name.rpartition("/")[2] in CMAKE_SIGNS]
+    text = "\n".join(re.sub(r"#.*", "", read_text(root / name)) for name in lists)
+    made = (root / "build").is_dir() and not is_file(root / "build/CMakeCache.txt")
+    folder = "cmake-build" if made else "build"
+    tested = re.search(r"\b(?:add_test|enable_testing|gtest_discover_tests|CTest)\b", text)
+    commands = {
+        "init": [f"cmake -S . -B {folder}"],
+        "build": [f"cmake --build {folder} -j $(nproc)"],
+        "test": [f"ctest --test-dir {folder} --output-on-failure"] if tested else [],
+        # A prefix alone would not hold what a project installs at a path of the system.
+        "validate": [f"DESTDIR=/tmp/installed cmake --install {folder}"],
+    }
+    own = re.sub(r"#.*", "", read_text(root / CMAKE_SIGNS[0]))
+    name = re.search(r"\bproject\s*\(\s*\"?([\w.+-]+)", own, re.IGNORECASE)
+    return Starter(
+        language="CMake",
+        name=name[1] if name else "",
+        image=_MAKE_IMAGE,
+        slo="2m",
+        phases=phases(commands, init="Configure the build", validate="Install into a folder aside"),
+        comments=(*no_tests(commands), "Container backends need an image that has cmake, too."),
+    )
 
 
 def _starter(program: str, image: str, targets: Iterable[str]) -> Starter:
