@@ -90,6 +90,11 @@ def taken_over(file: ComposeFile) -> Taken:
             f"{application.name}: {name} is not taken over, its value is of the container"
             for name in sorted_variables.unclear
         ]
+        comments += [
+            f"{service}: it asks for a password, other than the file's: {name} and REDIS_URL have "
+            "it, and an application that reads neither is refused"
+            for name, service in sorted_variables.added.items()
+        ]
     if not applications:
         phases[""] = tuple(name for name, each in usable.items() if not each.service.optional)
     services = tuple(
@@ -97,7 +102,9 @@ def taken_over(file: ComposeFile) -> Taken:
     )
     named_services = {name for names in phases.values() for name in names}
     needs_image = any(each.image_only and each.name in named_services for each in services)
-    return Taken(services, "docker" if needs_image else "", phases, variables, tuple(comments))
+    return Taken(
+        services, "docker" if needs_image else "", phases, variables, tuple(dict.fromkeys(comments))
+    )
 
 
 def applied(starters: Mapping[str, Starter], taken: Taken) -> dict[str, Starter]:
@@ -198,6 +205,7 @@ class _Variables(NamedTuple):
     env: dict[str, dict[str, str]]  # service -> its facts by the application's names
     plain: dict[str, str]
     unclear: list[str]  # names of those that mean something in its container only
+    added: Mapping[str, str]  # passwords that the file does not have, with the service of each
 
 
 def _sort_variables(application: ComposeService, backings: Mapping[str, _Backing]) -> _Variables:
@@ -223,8 +231,7 @@ def _sort_variables(application: ComposeService, backings: Mapping[str, _Backing
             unclear.append(name)
         else:
             plain[name] = value
-    _add_passwords(backings, env, hosts)
-    return _Variables(env, plain, unclear)
+    return _Variables(env, plain, unclear, _add_passwords(backings, env, hosts))
 
 
 def _service_of(name: str, value: str, backings: Mapping[str, _Backing]) -> str:
@@ -289,11 +296,19 @@ def _parts(backing: _Backing) -> Iterable[tuple[str, str, str]]:
 
 def _add_passwords(
     backings: Mapping[str, _Backing], env: dict[str, dict[str, str]], hosts: Mapping[str, str]
-) -> None:
-    """A Redis of ours has a password: where an application reads its host, one is added beside."""
+) -> dict[str, str]:
+    """A Redis of ours has a password: where an application reads its host, one is added beside.
+
+    Returns the names of the added variables, with the service of each.
+    """
+    added: dict[str, str] = {}
     for prefix, service in hosts.items():
         bare = any(
             text == "{host}" and _prefix(name) == prefix for name, text in env[service].items()
         )
         if backings[service].kind == "redis" and bare and prefix:
-            env[service].setdefault(f"{prefix}_PASSWORD", "{password}")
+            name = f"{prefix}_PASSWORD"
+            if name not in env[service]:
+                added[name] = service
+            env[service].setdefault(name, "{password}")
+    return added
