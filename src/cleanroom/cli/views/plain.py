@@ -203,6 +203,8 @@ def _fetch_finished(event: Finished) -> Line:
     name, took = safe(event.subject.name), seconds(event.duration_seconds)
     if event.result != "passed":
         return Line(f"fetching {name} {event.result}: {safe(event.reason)}", tone="red")
+    if not event.attributes["files"]:
+        return Line(f"fetched {name}: it needs no files")
     files, fetched = plural(int(event.attributes["files"]), "file"), event.attributes["fetched"]
     size = format_size(int(event.attributes["bytes"]))
     return Line(f"fetched {name}: {files}, {fetched} from registries ({size}), in {took}")
