@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from cleanroom.cli.commands.config import settings
 from cleanroom.cli.views.plan import plan_lines, plan_object

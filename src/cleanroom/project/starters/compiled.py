@@ -63,6 +63,7 @@ def go(root: Path) -> Starter:
     return Starter(
         language="Go",
         name=name,
+        slo=_COMPILED,
         image="golang:{}.{}".format(*max(_GO_VERSION, asked)),
         phases=phases(commands),
     )
