@@ -87,6 +87,7 @@ class Maven(Manager):
     """Maven and the repositories that projects and the caller's settings name."""
 
     name = "maven"
+    layout = 2
 
     def __init__(self, settings: Settings) -> None:
         own = MavenSettings.of(settings.text(SETTINGS_FILE), settings.variables)
