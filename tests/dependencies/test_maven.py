@@ -422,6 +422,16 @@ async def test_the_view_is_a_home_of_maven_s(tmp_path: Path):
     assert read_xml((view / "m2/settings.xml").read_bytes()).value("offline") == "true"
 
 
+async def test_nothing_that_was_had_makes_an_empty_home(tmp_path: Path):
+    """Where no repository answered, the phases say what they miss, and the run goes on."""
+    fetched = Fetched(manager="maven", folder="", name="pom.xml")
+    session: Any = FakeSession(tmp_path)
+    sets = [Complete(found("<project/>"), fetched)]
+    await manager().lay_out(session, sets, tmp_path, "/place")
+    assert not list((tmp_path / "m2/repository").iterdir())
+    assert (tmp_path / "m2/settings.xml").is_file()
+
+
 async def test_two_files_of_one_name_are_refused(tmp_path: Path):
     """CR-FETCH-012."""
     session: Any = FakeSession(tmp_path)

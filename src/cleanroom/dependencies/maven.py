@@ -274,6 +274,7 @@ class Maven(Manager):
                 hint="see which repository gives each of them",
             )
         files = [(one.artifact, session.file(one)) for one in stored]
+        (view / "m2/repository").mkdir(parents=True)
         await anyio.to_thread.run_sync(link_all, files, view / "m2/repository")
         await anyio.to_thread.run_sync((view / "m2/settings.xml").write_bytes, OFFLINE)
 
