@@ -104,3 +104,27 @@ def test_a_cache_that_others_can_change_is_not_read(tmp_path: Path):
 
     with pytest.raises(ArtifactError, match="others can write to"):
         forecast(tmp_path, {"package-lock.json": NPM})
+
+
+NAMES = (
+    *("uv.lock", "requirements.txt", "pylock.toml", "poetry.lock", "pyproject.toml", "setup.py"),
+    *("tox.ini", "noxfile.py", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml"),
+    *("yarn.lock", "Cargo.lock", "go.mod", "go.sum", "go.work", "go.work.sum", "pom.xml", ".npmrc"),
+)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "device"])
+def test_what_stands_in_the_place_of_a_lock_file_is_not_read(tmp_path: Path, kind: str):
+    """A link may lead to any file of the caller's, a pipe would hold plan up."""
+    (tmp_path / "secret").write_text("machine a login b password c\n")
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in NAMES:
+        if kind == "pipe":
+            os.mkfifo(project / name)
+        elif kind == "folder":
+            (project / name).mkdir()
+        else:
+            (project / name).symlink_to("../secret" if kind == "link" else "/dev/zero")
+
+    assert forecast(tmp_path, {}) == []

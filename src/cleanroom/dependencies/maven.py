@@ -104,7 +104,8 @@ class Maven(Manager):
 
     def find(self, folder: ProjectFolder) -> Found | None:
         """The projects of the build that begins in this folder; None in that of a module."""
-        if POM not in folder.names:
+        # A link or a pipe in its place is not read.
+        if POM not in folder.names or folder.read(POM) is None:
             return None
         files = self._build(folder, POM)
         depth = folder.path.count("/") + bool(folder.path)
