@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.network import dial, relay
+from support.tiers_harness import wait_until
 
 
 @pytest.fixture
@@ -216,3 +220,41 @@ def test_a_target_outside_is_read_as_it_was_written(host: str, port: int, reach:
     """Also a host with colons in it."""
     outside = dial.Outside(host, port, reach)
     assert dial.Outside.parsed(str(outside)) == outside
+
+
+def test_a_relay_without_free_descriptors_lets_clients_wait_and_serves_them_later(service: Path):
+    """Forty clients at once where there is room for few: all are answered, none is refused."""
+    script = textwrap.dedent(
+        """
+        import os, resource, socket, sys
+        from cleanroom.sandbox import channel
+        from cleanroom.sandbox.network import dial, relay
+        orders = socket.socket(fileno=int(sys.argv[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (144, 144))
+        folder = os.open(sys.argv[2], os.O_PATH)
+        relay.Relay(orders, dial.Service({"/run/x": folder}).dial).serve()
+        """
+    )
+    orders, theirs = channel.pair()
+    words = [sys.executable, "-c", script, str(theirs.fileno()), str(service)]
+    serving = subprocess.Popen(words, pass_fds=[theirs.fileno()])
+    theirs.close()
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        port = listening.getsockname()[1]
+        order = {"op": "relay", "to": "unix:/run/x/socket"}
+        channel.RELAY_ORDERS.send(orders, order, [listening.fileno()])
+        for _ in range(2):
+            clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+            for client in clients:
+                client.settimeout(30)
+                client.sendall(b"here")
+            for client in clients:
+                with client:
+                    assert client.recv(4) == b"here"
+        # as at its beginning: no descriptor of a connection is left
+        with socket.create_connection(("127.0.0.1", port)) as last:
+            last.sendall(b"last")
+            assert last.recv(4) == b"last"
+        assert wait_until(lambda: len(os.listdir(f"/proc/{serving.pid}/fd")) < 20)
+    orders.close()
+    assert serving.wait(30) == 0

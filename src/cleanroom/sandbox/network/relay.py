@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import selectors
 import socket
 import threading
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 # Threads that connect at once; a connection beyond that is reset.
 DIALLING_MOST = 64
+# Descriptors that a relay takes where it may, for 16,000 connections at once, and how many of them
+# are for orders, listening sockets and what a dial opens.
+_OPEN_FILES, _OTHER_FILES = 1 << 15, 128
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class _Forward(NamedTuple):
@@ -55,12 +60,16 @@ class Relay:
         self._dialled: deque[tuple[socket.socket, socket.socket | None]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._dialling = 0
+        # Sockets that wait for free descriptors: their clients stay in the kernel's queue.
+        self._paused: list[tuple[Any, _Forward]] = []
+        self._connections_most = 1
 
     def serve(self) -> None:
         """Carry out `protocol.RelayOrder`s and forward connections until the channel ends.
 
         An address that no declaration opens is reported as `protocol.RelayRefused`.
         """
+        self._connections_most = _connections_most()
         self._orders.setblocking(False)
         self._selector.register(self._orders, selectors.EVENT_READ, self._take_order)
         self._selector.register(self._woken, selectors.EVENT_READ, self._add_dialled)
@@ -73,6 +82,8 @@ class Relay:
             for key in list(self._selector.get_map().values()):
                 if isinstance(key.data, _Forward):
                     key.fileobj.close()  # type: ignore[union-attr]
+            for listening, _ in self._paused:
+                listening.close()
             self._selector.close()
             self._wake.close()
             self._woken.close()
@@ -127,20 +138,26 @@ class Relay:
 
     def _drop(self, inode: int) -> None:
         """Close the listening socket of this inode, which is the same in every process."""
+        self._resume()
         for key in list(self._selector.get_map().values()):
             if isinstance(key.data, _Forward) and os.fstat(key.fd).st_ino == inode:
                 self._selector.unregister(key.fileobj)
                 key.fileobj.close()  # type: ignore[union-attr]
 
     def _accept(self, listening: Any, forward: _Forward) -> None:
+        if len(self._connections) + self._dialling >= self._connections_most:
+            self._pause(listening, forward)
+            return
         try:
             inside, host = _next_socket(listening)
         except BlockingIOError:
             # The client is gone, or another relay of the same socket was faster.
             return
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTOR:
+                self._pause(listening, forward)
             # Else it was dropped a moment ago.
-            if listening.fileno() >= 0:
+            elif listening.fileno() >= 0:
                 self._selector.unregister(listening)
                 listening.close()
             return
@@ -167,11 +184,26 @@ class Relay:
 
         threading.Thread(target=dial, daemon=True).start()
 
+    def _pause(self, listening: Any, forward: _Forward) -> None:
+        """Accept no more until a connection ends, which frees two descriptors.
+
+        Where there is none, the machine has no descriptor left, and the next attempt may succeed.
+        """
+        if self._connections or self._dialling:
+            self._selector.unregister(listening)
+            self._paused.append((listening, forward))
+
+    def _resume(self) -> None:
+        while self._paused:
+            listening, forward = self._paused.pop()
+            self._selector.register(listening, selectors.EVENT_READ, forward)
+
     def _add_dialled(self) -> bool:
         self._woken.recv(DIALLING_MOST)
         while self._dialled:
             self._dialling -= 1
             self._add(*self._dialled.popleft())
+        self._resume()
         return True
 
     def _connect(self, inside: socket.socket, forward: _Forward) -> socket.socket | None:
@@ -238,6 +270,22 @@ class Relay:
             if self._watched.pop(end, 0):
                 self._selector.unregister(end)
             _reset(end) if reset else end.close()
+        self._resume()
+
+
+def raise_open_files() -> None:
+    """Let this process, which is a relay's own, have more descriptors.
+
+    Nothing here selects by number (select(2)).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
+
+
+def _connections_most() -> int:
+    """How many connections there may be at once, which take two descriptors each."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (soft - _OTHER_FILES) // 2)
 
 
 def _next_socket(source: socket.socket) -> tuple[socket.socket, str]:

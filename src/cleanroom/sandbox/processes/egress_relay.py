@@ -46,6 +46,7 @@ class EgressRelay:
             self._owner.close()
             ours.close()
             with contextlib.suppress(BaseException):
+                relay.raise_open_files()
                 relay.Relay(theirs, dial.dial_out, slow=True).serve()
             os._exit(0)
         theirs.close()

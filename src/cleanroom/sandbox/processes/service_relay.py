@@ -46,6 +46,7 @@ class ServiceRelay:
                     privileges.drop_privileges(identity)
                 # After the change of credentials, which clears it (prctl(2)).
                 syscalls.set_parent_death_signal(signal.SIGKILL)
+                relay.raise_open_files()
                 relay.Relay(theirs, service.dial).serve()
             os._exit(0)
         theirs.close()
