@@ -7,6 +7,7 @@ column, key, and what was expected and found there.
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 import tomllib
@@ -115,13 +116,20 @@ def _unreadable(name: str, why: str) -> ProjectError:
 
 
 def decoded(data: bytes, name: str) -> str:
-    """The text of these bytes, with line ends of Unix.
+    """The text of these bytes, with line ends of Unix and without a byte order mark.
 
     Raises:
         ProjectError: they are not UTF-8.
     """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ProjectError(
+            "CR-PROJECT-002",
+            "expected UTF-8, found UTF-16",
+            hint="save the file as UTF-8; TOML has no other encoding",
+            where=f"{name}:1:1",
+        )
     try:
-        return data.decode().replace("\r\n", "\n")
+        return data.removeprefix(codecs.BOM_UTF8).decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1

@@ -21,6 +21,9 @@ from cleanroom.model.policy import Policy
 USER, HOME = "cleanroom", "/home/cleanroom"
 TEMPORARY = "/tmp"  # noqa: S108 -- the environment's own
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+# In which make passes its job server: descriptors, or a pipe in /tmp, that stay outside.
+MAKE_VARIABLES = ("MAKEFLAGS", "MFLAGS", "CARGO_MAKEFLAGS")
+_JOB_SERVER = re.compile(r" ?(?:--jobserver-(?:auth|fds)=\S*|(?<!\S)-j\d*(?!\S))")
 SOURCE_DATE_EPOCH = "315532800"  # 1980-01-01: the first day that a zip file can name
 
 
@@ -142,7 +145,7 @@ def _variables(
     project = {**phase.variables, **_markers(context, current)}
     if phase.policy.inherits_variables:
         inherited = {
-            name: value
+            name: without_job_server(value) if name in MAKE_VARIABLES else value
             for name, value in context.caller.items()
             if name in phase.passed or _may_inherit(phase, name, value)
         }
@@ -162,6 +165,15 @@ def _variables(
         **passed,
         **project,
     }
+
+
+def without_job_server(flags: str) -> str:
+    """Make's flags without its job server, whose descriptors do not enter an environment.
+
+    Definitions of variables, which stand behind "--", stay as they are.
+    """
+    options, dashes, definitions = flags.partition(" -- ")
+    return _JOB_SERVER.sub("", options) + dashes + definitions
 
 
 def _version_variables(
