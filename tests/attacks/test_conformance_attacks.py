@@ -190,7 +190,7 @@ def test_a_name_and_the_connection_to_it_are_one_record(found: dict[str, Any]):
         else ("network.egress", "198.18.")
     )
     assert [(a["rule"], a["target"]["host"], a["target"]["port"]) for a in told] == [
-        (rule, "api.example.test", 443)
+        (rule, "api.shop.example", 443)
     ]
     assert told[0]["target"]["ip"].startswith(address)
 

@@ -55,7 +55,7 @@ VARYING = {
     "ended_seconds",
     "log",
 }
-EMBEDDED_CANARIES = {"one process too many", "one reservation too many"}
+EMBEDDED_CANARIES = {"one process too many"}
 CONTAINED_CANARIES = {"the container's own memory limit", "the container's own pids limit"}
 
 

@@ -43,7 +43,7 @@ def expectations(tmp_path: Path) -> Iterator[Expectations]:
             "outside": ["/usr", "/etc"],
             "pid": os.getpid(),
             "start": start,
-            "name": "unknown.canary.test",
+            "name": "unknown.canary.example",
             "temporary": "/tmp",
             "port": 0,
             "bare": False,

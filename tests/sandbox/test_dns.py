@@ -127,7 +127,8 @@ def test_an_undeclared_name_gets_one_address_of_the_sink_for_one_second():
     """The same name gets the same address, another name another one; TTL is 1."""
     with Bench() as bench:
         first, again, other = (
-            bench.answerer.answer(question(name)) for name in ("a.test", "A.TEST", "b.test")
+            bench.answerer.answer(question(name))
+            for name in ("a.example", "A.EXAMPLE", "b.example")
         )
         assert first[-4:] == again[-4:] != other[-4:]
         assert first[-4:-2] == bytes((198, 18))
@@ -137,7 +138,11 @@ def test_an_undeclared_name_gets_one_address_of_the_sink_for_one_second():
 def test_other_types_are_empty_and_no_error():
     """AAAA and PTR get no record and NOERROR, so that programs go on with what they have."""
     with Bench() as bench:
-        for name, kind in (("a.test", AAAA), ("1.0.0.127.in-addr.arpa", PTR), ("localhost", AAAA)):
+        for name, kind in (
+            ("a.example", AAAA),
+            ("1.0.0.127.in-addr.arpa", PTR),
+            ("localhost", AAAA),
+        ):
             answer = bench.answerer.answer(question(name, kind))
             assert (code_of(answer), answers(answer)) == (0, 0)
 
@@ -145,21 +150,21 @@ def test_other_types_are_empty_and_no_error():
 def test_a_name_is_reported_when_nothing_follows_in_time():
     """Not before, and once."""
     with Bench() as bench:
-        bench.answerer.answer(question("a.test"))
+        bench.answerer.answer(question("a.example"))
         bench.names.tick()
         assert bench.records == []
         bench.clock.now += 300_000_000
         bench.names.tick()
         bench.names.tick()
-        assert [r["target"]["host"] for r in bench.records] == ["a.test"]
+        assert [r["target"]["host"] for r in bench.records] == ["a.example"]
         assert bench.names.wait_seconds() is None
 
 
 def test_a_name_that_is_followed_is_not_reported():
     """Its connection carries the host."""
     with Bench() as bench:
-        address = socket.inet_ntoa(bench.answerer.answer(question("a.test"))[-4:])
-        assert bench.names.take_name(address) == "a.test"
+        address = socket.inet_ntoa(bench.answerer.answer(question("a.example"))[-4:])
+        assert bench.names.take_name(address) == "a.example"
         bench.names.flush()
         assert bench.records == []
 
@@ -168,7 +173,7 @@ def test_too_many_names_do_not_exist_and_are_counted():
     """Past the limit the answer is NXDOMAIN and the account lossy."""
     with Bench() as bench:
         codes = [
-            code_of(bench.answerer.answer(question(f"n{number}.test"))) for number in range(4100)
+            code_of(bench.answerer.answer(question(f"n{number}.example"))) for number in range(4100)
         ]
         assert codes[:4096] == [0] * 4096
         assert (codes[4096:], bench.names.dropped) == ([3] * 4, 4)
@@ -197,7 +202,7 @@ def test_parsing_a_question_is_the_inverse_of_writing_it(labels: list[str], kind
 
 def test_malformed_questions_are_format_errors():
     """A cut name, no question, two questions, a pointer."""
-    whole = question("a.test")
+    whole = question("a.example")
     with Bench() as bench:
         for packet in (
             whole[:-3],
@@ -216,14 +221,14 @@ def test_questions_over_tcp_are_answered_in_pieces_and_in_rows():
     ):
         framed = b"".join(
             struct.pack(">H", len(packet)) + packet
-            for packet in (question("db"), question("x.test"))
+            for packet in (question("db"), question("x.example"))
         )
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in framed:
             client.send(bytes((byte,)))
             bench.answerer.ready()
         received = b""
-        while len(received) < 2 * 2 + len(question("db")) + len(question("x.test")) + 32:
+        while len(received) < 2 * 2 + len(question("db")) + len(question("x.example")) + 32:
             readable, _, _ = select.select([client, *bench.answerer.filenos()], [], [], 5)
             assert readable
             if client in readable:

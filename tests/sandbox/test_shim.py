@@ -38,7 +38,7 @@ EXPECT: Expectations = {
     "pid": 1,
     "start": 0,
     "unix_private": False,
-    "name": "unknown.canary.test",
+    "name": "unknown.canary.example",
     "temporary": "/tmp",
     "port": 0,
     "bare": False,

@@ -267,6 +267,8 @@ class Limits(TypedDict):
     pids: int
     # processors; 0 is all
     cpus: float
+    # those on which its processes run; empty: all, or an engine decides
+    processors: list[int]
     # rule -> the limit in words for people
     shown: dict[str, str]
     # None: no group can be made

@@ -346,7 +346,7 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
                 },
                 mounts=(Mount(source=str(planted.outside), target=str(planted.outside)),),
                 egress=(
-                    EgressRule(host="declared.test", port=443),
+                    EgressRule(host="declared.example", port=443),
                     EgressRule(host="localhost", port=planted.port),
                 )
                 if policy.allows_egress

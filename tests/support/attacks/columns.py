@@ -17,7 +17,7 @@ LOCAL, RECORD, PUBLISH, LISTEN, EXEC, READS, METADATA = (
     "filesystem.reads",
     "filesystem.metadata",
 )
-REACHED = "ok connected ECONNREFUSED ENETUNREACH EHOSTUNREACH"
+REACHED = "ok connected sent ECONNREFUSED ENETUNREACH EHOSTUNREACH"
 
 
 def column(
@@ -60,7 +60,7 @@ LOW: dict[str, dict[str, Any]] = {
         ExpectedRecord(LOCAL, {"ip": "127.0.0.53"}),
     ),
     "NET-07": column(
-        "O", REACHED, ExpectedRecord(RECORD, {"host": "api.example.test", "port": 443})
+        "O", REACHED, ExpectedRecord(RECORD, {"host": "api.shop.example", "port": 443})
     ),
     "NET-08": reached(("192.0.2.8", 80)),
     "NET-09": reached(("192.0.2.8", 81)),

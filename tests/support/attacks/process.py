@@ -100,11 +100,28 @@ def setuid(facts: Facts) -> Steps:
     return {"no new privileges": "same" if privileges["NoNewPrivs"].strip() == "1" else "gained"}
 
 
-@attack("PROC-08", "trace another process", "B", "EPERM", call("ptrace"))
+def of_init(name: str) -> ExpectedRecord:
+    return ExpectedRecord("process.visibility", {"syscall": f"{name} of init"})
+
+
+OUTSIDE = ("engine", "stranger")
+
+
+@attack(
+    "PROC-08",
+    "trace another process",
+    "B",
+    {"*": "EPERM"} | dict.fromkeys(OUTSIDE, "ESRCH EPERM"),
+    of_init("ptrace"),
+)
 def trace(facts: Facts) -> Steps:
+    attach, seize = 16, 0x4206
     return {
-        f"pid {pid}": code(lambda pid=pid: system(facts, "ptrace", 16, pid, 0, 0))
-        for pid in (1, os.getppid())
+        "attach to init": code(lambda: system(facts, "ptrace", attach, 1, 0, 0)),
+        "seize init": code(lambda: system(facts, "ptrace", seize, 1, 0, 0)),
+    } | {
+        name: code(lambda name=name: system(facts, "ptrace", attach, facts[name], 0, 0))
+        for name in OUTSIDE
     }
 
 
@@ -112,15 +129,23 @@ def trace(facts: Facts) -> Steps:
     "PROC-09",
     "another process's memory",
     "B",
-    {"*": "EPERM EACCES ENOENT"},
-    call("process_vm_readv"),
-    call("process_vm_writev"),
+    {"*": "EPERM EACCES ENOENT", "read stranger": "ESRCH EPERM", "write engine": "ESRCH EPERM"},
+    of_init("process_vm_readv"),
+    of_init("process_vm_writev"),
     ExpectedRecord("process.visibility", {"path": "/proc/1/mem"}),
 )
 def memory(facts: Facts) -> Steps:
-    return calls(facts, "process_vm_readv", "process_vm_writev") | each(
-        mem=lambda: os.close(os.open("/proc/1/mem", os.O_RDWR))
-    )
+    here = (ctypes.c_size_t * 2)(ctypes.addressof(ctypes.create_string_buffer(64)), 64)
+
+    def copy(name: str, pid: int) -> str:
+        return code(lambda: system(facts, name, pid, here, 1, here, 1, 0))
+
+    return {
+        "read init": copy("process_vm_readv", 1),
+        "write init": copy("process_vm_writev", 1),
+        "read stranger": copy("process_vm_readv", facts["stranger"]),
+        "write engine": copy("process_vm_writev", facts["engine"]),
+    } | each(mem=lambda: os.close(os.open("/proc/1/mem", os.O_RDWR)))
 
 
 @attack(

@@ -23,7 +23,7 @@ from cleanroom.sandbox.filesystem.etc_files import host_name
 from cleanroom.sandbox.filesystem.mount_ops import HomeLayers
 from cleanroom.sandbox.filesystem.mount_plan_container import PRIVATE
 from cleanroom.sandbox.filesystem.paths import outermost
-from cleanroom.sandbox.kernel import cgroups
+from cleanroom.sandbox.kernel import cgroups, machine_size
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
 
 if TYPE_CHECKING:
@@ -168,6 +168,8 @@ def describe(
     `stack` are the workspace's layers, newest first, `cache` those of the home's .cache.
     `root` is the empty folder on which the view is built.
     """
+    machine = machine_size.read()
+    processors = spec_parts.processors_of(machine, spec_parts.size_of(spec, machine))
     plan = mount_plan_container.plan(spec_parts.view_of(spec, stack, cache), identity["user"])
     targets = outermost([*PRIVATE, *(mount["target"] for mount in plan.mounts)])
     return spec_parts.sandbox_spec(
@@ -175,6 +177,6 @@ def describe(
         identity,
         spec_parts.mounted(spec, plan, root),
         # Those of a process are the engine's to set.
-        spec_parts.limits_of(spec, homes, {}),
+        spec_parts.limits_of(spec, homes, {}, processors),
         container={"socket": f"{root}/door/socket", "targets": targets},
     )

@@ -90,7 +90,7 @@ class Decoys:
             "abstract": f"cleanroom-canary-{self._name}",
             "unix_private": not temporary and str(self._path).startswith(PRIVATE),
             "secret": str(self._secret),
-            "name": f"{secrets.token_hex(6)}.canary.test",
+            "name": f"{secrets.token_hex(6)}.canary.example",
             "outside": list(OUTSIDE),
             "temporary": temporary or "/tmp",
             "port": self._port,

@@ -27,8 +27,9 @@ from cleanroom.sandbox.filesystem.mount_plan import (
     View,
     WorkspaceView,
 )
-from cleanroom.sandbox.kernel import cgroups
+from cleanroom.sandbox.kernel import cgroups, machine_size
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
+from cleanroom.sandbox.kernel.machine_size import MachineSize
 from cleanroom.sandbox.network import control_sockets
 from cleanroom.sandbox.network.dial import Outside
 
@@ -50,9 +51,9 @@ FIRST_USER, USERS = 200_000, 50_000
 FIRST_EGRESS_ADDRESS = (
     "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
 )
+# the first is the address of a service's name too
+LOCALHOST = ("127.0.0.1", "::1")
 PIDS_BEYOND = 64  # above the group's limit, whose counter is what is reported
-# RLIMIT_DATA counts what is reserved, not what is used: a backstop far above the sampled limit
-DATA_FACTOR = 4
 
 
 def environment_user(run_id: str) -> int:
@@ -87,7 +88,9 @@ def describe(
     `stack` are its layers, newest first, `cache` those of its home's .cache.
     `root` is the empty folder on which its view is built.
     """
-    plan = mounts_of(spec, host, view_of(spec, stack, cache))
+    size = size_of(spec, host.size)
+    shown = tuple(machine_size.texts(host.size, size).items())
+    plan = mounts_of(spec, host, view_of(spec, stack, cache)._replace(size_files=shown))
     if not spec.host_network:
         plan.mounts.extend(host_sockets.covers(plan))
     rlimits = rlimits_of(spec, homes)
@@ -95,7 +98,7 @@ def describe(
         spec,
         identity_of(spec),
         mounted(spec, plan, root, in_place=spec.host_root),
-        limits_of(spec, homes, rlimits),
+        limits_of(spec, homes, rlimits, processors_of(host.size, size)),
         landlock=landlock,
     )
 
@@ -180,7 +183,7 @@ def _names_of(spec: EnvironmentSpec) -> list[tuple[str, str]]:
     forwards = [
         (forward["service"], forward["address"])
         for forward in forwards_of(spec)
-        if forward["address"]
+        if forward["address"] not in ("", LOCALHOST[1])
     ]
     return [*forwards, *spec.hosts.items()]
 
@@ -248,8 +251,32 @@ def _callers_home(spec: EnvironmentSpec) -> str:
     return spec.variables.get("HOME", "")
 
 
-def limits_of(spec: EnvironmentSpec, homes: cgroups.Homes, rlimits: dict[str, int]) -> Limits:
-    """Its bounds, and its control group where one can be made."""
+def size_of(spec: EnvironmentSpec, machine: MachineSize) -> MachineSize:
+    """The part of the machine that its limits leave it."""
+    limits = spec.policy.limits
+    return machine_size.limited(
+        machine,
+        cpus=limits.cpus,
+        memory_bytes=limits.memory_bytes,
+        seed=f"{spec.run_id}/{spec.id}",
+    )
+
+
+def processors_of(machine: MachineSize, size: MachineSize) -> Sequence[int]:
+    """Those on which it runs, where they are not all."""
+    return size.processors if size.processors != machine.processors else ()
+
+
+def limits_of(
+    spec: EnvironmentSpec,
+    homes: cgroups.Homes,
+    rlimits: dict[str, int],
+    processors: Sequence[int] = (),
+) -> Limits:
+    """Its bounds, and its control group where one can be made.
+
+    `processors`: those on which it runs; without any the kernel, or an engine, decides.
+    """
     limits = spec.policy.limits
     group = cgroups.Group.within(homes, f"cleanroom-{spec.run_id}-{spec.id}")
     return {
@@ -257,6 +284,7 @@ def limits_of(spec: EnvironmentSpec, homes: cgroups.Homes, rlimits: dict[str, in
         "memory_bytes": limits.memory_bytes,
         "pids": limits.pids,
         "cpus": limits.cpus,
+        "processors": list(processors),
         "shown": {
             "resource.memory": _shown_bytes(limits.memory_bytes),
             "resource.pids": str(limits.pids),
@@ -316,11 +344,12 @@ def _shown_bytes(size: int) -> str:
 
 
 def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
-    """Services on 127.0.0.1, declared hosts on addresses of their own;
+    """Services on both addresses of `localhost`, declared hosts on addresses of their own;
     at Low those are reached as any other host.
     """
     forwards = [
-        _forward(forward.service, "127.0.0.1", forward.port, forward.to, forward.environment)
+        _forward(forward.service, address, forward.port, forward.to, forward.environment)
+        for address in LOCALHOST
         for forward in spec.port_forwards
     ]
     egress = () if spec.host_network else spec.egress
@@ -397,6 +426,8 @@ def rlimits_of(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, int]:
     Processes are counted by the group where there is one;
     else the kernel refuses one past the limit, the warden counted with them,
     and a sample that finds the limit reached is what is reported.
+    None bounds what is reserved (RLIMIT_DATA): sanitizers, garbage collectors and interpreters
+    reserve far more than they ever touch, which costs nothing.
     """
     limits = spec.policy.limits
     return {
@@ -404,5 +435,4 @@ def rlimits_of(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, int]:
         "RLIMIT_NOFILE": limits.open_files,
         "RLIMIT_FSIZE": limits.disk_bytes,
         "RLIMIT_NPROC": limits.pids + (PIDS_BEYOND if homes.version else 1),
-        "RLIMIT_DATA": limits.memory_bytes * DATA_FACTOR,
     }

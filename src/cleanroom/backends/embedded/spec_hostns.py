@@ -7,7 +7,7 @@ Paths inside that are usually mounted (the home folder, /tmp, a service's data) 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +21,7 @@ from cleanroom.core.paths import is_within
 from cleanroom.sandbox.filesystem import etc_files
 from cleanroom.sandbox.filesystem.constants import HOME
 from cleanroom.sandbox.filesystem.mount_plan import HostFacts, MountPlan
-from cleanroom.sandbox.kernel import cgroups, process_tree
+from cleanroom.sandbox.kernel import cgroups, machine_size, process_tree
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Filesystem, Identity, MountOp
@@ -77,8 +77,10 @@ def describe(
         if mount.names_paths:
             with Folder.at(paths.real[mount.target]) as folder:
                 _translate_files(folder, path_map)
+    size = spec_parts.size_of(spec, host.size)
+    texts = _texts(identity, plan.mounts, str(paths.home)) | machine_size.texts(host.size, size)
     with folders.area.open_private_folder(*parts, "etc") as folder:
-        texts = _texts(identity, plan.mounts, folder, str(paths.home))
+        files = _write_files(folder, texts)
     rlimits = spec_parts.rlimits_of(spec, homes)
     # RLIMIT_NPROC counts all processes of the real user, other environments' too; getrlimit(2).
     rlimits["RLIMIT_NPROC"] += process_tree.tasks_of(identity["user"])
@@ -86,9 +88,9 @@ def describe(
         spec,
         identity,
         _filesystem(spec, host, plan, folders, paths),
-        spec_parts.limits_of(spec, homes, rlimits),
+        spec_parts.limits_of(spec, homes, rlimits, spec_parts.processors_of(host.size, size)),
         landlock=landlock,
-        host_namespaces={"texts": texts, "devices": list(DEVICES)},
+        host_namespaces={"texts": files, "devices": list(DEVICES)},
     )
     filled = tuple(Path(folder) for folder in (folders.copy, folders.cache) if folder)
     return Described(sandbox, filled, path_map, str(paths.temporary))
@@ -159,8 +161,8 @@ def _path_map(spec: EnvironmentSpec, folders: HostFolders, paths: _Paths) -> Pat
     return PathMap(pairs)
 
 
-def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str) -> dict[str, str]:
-    """Write the texts that stand in for files of /etc; returns path inside -> path on the host."""
+def _texts(identity: Identity, mounts: Iterable[MountOp], home: str) -> dict[str, str]:
+    """The texts that stand in for files of /etc, by their paths inside."""
     user, group = identity["user"], identity["group"]
     made = {
         f"{mount['target']}/{name}": text
@@ -172,8 +174,13 @@ def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str
     made["/etc/group"] = etc_files.group(group)
     # use-vc (resolv.conf(5)): of an answer over TCP the resolver does not check the address.
     made["/etc/resolv.conf"] = "nameserver 127.0.0.1\noptions timeout:1 attempts:1 use-vc\n"
+    return made
+
+
+def _write_files(etc: Folder, texts: Mapping[str, str]) -> dict[str, str]:
+    """Write texts as files of the folder; path inside -> path on the host."""
     found = {}
-    for path, text in made.items():
+    for path, text in texts.items():
         name = os.path.basename(path)
         with os.fdopen(etc.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)

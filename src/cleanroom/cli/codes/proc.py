@@ -49,8 +49,8 @@ CODES = (
         "CR-PROC-004",
         title="a dangerous system call was refused",
         text="""
-            A process used a system call that a phase has no need of, such as mount, ptrace on
-            strangers, kernel modules or the clock.
+            A process used a system call that a phase has no need of, such as mount, kernel modules
+            or the clock, and from level High on ptrace.
             The violation names the call and the program.
             Look for a setting of that program that avoids it; `cleanroom.expected` tolerates a
             known attempt.

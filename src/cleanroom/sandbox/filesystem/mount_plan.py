@@ -31,6 +31,8 @@ from cleanroom.sandbox.filesystem.mount_ops import (
     tmpfs,
 )
 from cleanroom.sandbox.filesystem.paths import is_within_any, outermost
+from cleanroom.sandbox.kernel import machine_size
+from cleanroom.sandbox.kernel.machine_size import MachineSize
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import ExecFolder, MountOp
@@ -61,6 +63,8 @@ class HostFacts(NamedTuple):
     devices: frozenset[str]
     # whether PROCESSORS exists
     processors: bool
+    # what may be used of the machine; without processors it is not known
+    size: MachineSize = MachineSize((), 0)
 
 
 class WorkspaceView(NamedTuple):
@@ -105,6 +109,8 @@ class View(NamedTuple):
     cache: HomeLayers | None = None
     # files of tools that are shown empty
     emptied: tuple[str, ...] = ()
+    # path and text of the files of /proc and /sys that tell how large the machine is
+    size_files: tuple[tuple[str, str], ...] = ()
     # name and text of small files in the private home
     home_files: tuple[tuple[str, str], ...] = ()
     # further (name, address) pairs for /etc/hosts
@@ -161,6 +167,7 @@ def read_host_facts() -> HostFacts:
         etc,
         frozenset(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
         os.path.isdir(PROCESSORS),
+        machine_size.read(),
     )
 
 
@@ -184,7 +191,7 @@ def plan(host: HostFacts, view: View) -> MountPlan:
         *_private(host, view),
         # After the private folders: a tool may lie under the host's /tmp.
         *(bind(tool, tool, tool=True) for tool in tools),
-        *emptied_files(view),
+        *replaced_files(view),
         # Build folders are no mounts, since a build removes and renames them.
         # Where there are any, the kernel lets programs be started in all of the workspace:
         # whoever could start one elsewhere in it could rename it into such a folder first.
@@ -305,6 +312,8 @@ def _private(host: HostFacts, view: View) -> list[MountOp]:
         make_folder("/root"),
         make_folder("/run"),
         make_folder("/var"),
+        make_folder("/var/cache"),
+        make_folder("/var/lib"),
         make_link("/var/run", "/run"),
         *private_folders(
             host.devices,
@@ -332,12 +341,13 @@ def home_files(view: View) -> list[MountOp]:
     ]
 
 
-def emptied_files(view: View) -> list[MountOp]:
-    """Empty files over those of tools; the folder in which they lie is covered afterwards."""
-    if not view.emptied:
+def replaced_files(view: View) -> list[MountOp]:
+    """Texts over files of shown folders; the folder in which they lie is covered afterwards."""
+    replaced = [*((path, "") for path in view.emptied), *view.size_files]
+    if not replaced:
         return []
     return [
         tmpfs(STAGING, size=STAGING_BYTES, mode=0o755, exec=False),
-        *(replace_file(path, "") for path in view.emptied),
+        *(replace_file(path, text) for path, text in replaced),
         tmpfs(STAGING, size=0, mode=0o555, exec=False, read_only=True),
     ]

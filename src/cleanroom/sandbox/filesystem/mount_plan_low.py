@@ -130,6 +130,7 @@ def _replaced_files(root: RootFacts, view: View) -> list[MountOp]:
             for name, text in texts.items()
             if name in root.real_paths
         ),
+        *(replace_file(path, text) for path, text in view.size_files),
         tmpfs(STAGING, size=0, mode=0o555, exec=False, read_only=True),
     ]
 

@@ -55,6 +55,8 @@ XATTR_SIZE_MAX = 65536
 MAXSYMLINKS = 40
 UINT_MAX = 0xFFFFFFFF
 INT_MAX = 0x7FFFFFFF
+# select(2): descriptors from here on do not fit its sets
+FD_SETSIZE = 1024
 
 # --- clone(2), unshare(2), setns(2)
 

@@ -51,7 +51,9 @@ class Reaper:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                yield pid, status
+                # A child that has made us its tracer has only stopped (ptrace(2), PTRACE_TRACEME).
+                if not os.WIFSTOPPED(status):
+                    yield pid, status
 
 
 def stop_reaping() -> None:

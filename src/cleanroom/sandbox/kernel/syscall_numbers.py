@@ -69,6 +69,7 @@ _TABLE: dict[str, tuple[int, int]] = {
     "unshare": (272, 97),
     "setns": (308, 268),
     "ptrace": (101, 117),
+    "sysinfo": (99, 179),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "pidfd_getfd": (438, 438),

@@ -21,6 +21,7 @@ from cleanroom.sandbox.kernel.syscall_numbers import number
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
+_SYSINFO_BYTES = 112
 _Argument = int | bytes | None | ctypes.Array[ctypes.c_char]
 
 
@@ -333,6 +334,13 @@ def sendmsg(
     )
     # sendmsg(2) is EMSGSIZE for a datagram that the socket cannot take in one piece.
     return _call("sendmsg", descriptor, header, flags)
+
+
+def sysinfo() -> bytes:
+    """The struct sysinfo of the machine (sysinfo(2))."""
+    found = ctypes.create_string_buffer(_SYSINFO_BYTES)
+    _call("sysinfo", found)
+    return found.raw
 
 
 def memfd(name: str, flags: int = constants.MFD_CLOEXEC) -> int:

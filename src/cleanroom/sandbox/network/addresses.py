@@ -89,6 +89,11 @@ _TEREDO = "2001::/32"  # the server's address, and the client's with every bit t
 _ISATAP = (b"\0\0\x5e\xfe", b"\2\0\x5e\xfe")
 
 
+def packed(address: str) -> bytes:
+    """The 4 or 16 bytes of a written address (inet_pton(3))."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
 def special(address: bytes) -> str:
     """What keeps an address, or one that it carries, from being a host of the internet; else "".
 
@@ -152,10 +157,10 @@ def _within(address: bytes, network: str) -> bool:
 def _parsed(network: str) -> tuple[int, int, int]:
     # Every keeper does this as it starts: inet_pton(3) is faster than `ipaddress` by far.
     prefix, _, bits = network.partition("/")
-    packed = socket.inet_pton(socket.AF_INET6 if ":" in prefix else socket.AF_INET, prefix)
-    width = 8 * len(packed)
+    first = packed(prefix)
+    width = 8 * len(first)
     mask = (1 << width) - (1 << (width - int(bits)))
-    return int.from_bytes(packed), mask, len(packed)
+    return int.from_bytes(first), mask, len(first)
 
 
 _WRITTEN = (*(network for network, _ in SPECIAL), *(carrier.network for carrier in CARRIERS))

@@ -36,6 +36,8 @@ _PACKET_MOST = 512
 # connections to the answerer that may be open; the oldest gives way
 _TCP_MOST = 64
 
+# Names that lead nowhere by agreement, for tests of exactly that (RFC 6761, 6.2 and 6.4).
+_NOWHERE = (".invalid", ".test")
 _A, _AAAA, _ANY, _INTERNET = 1, 28, 255, 1
 _NO_ERROR, _FORMAT_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 0, 1, 3, 4
 
@@ -338,6 +340,8 @@ class DnsServer:
         """Response code and address: only a question for A has one."""
         address = self._names.declared_address(name)
         if not address:
+            if f".{name}".endswith(_NOWHERE):
+                return _NO_SUCH_NAME, ""
             if name.endswith((".in-addr.arpa", ".ip6.arpa")):
                 # the name of an address: asks for nothing outside
                 return _NO_ERROR, ""

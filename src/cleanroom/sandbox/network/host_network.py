@@ -153,5 +153,7 @@ def judge_unix(
     # as connect(2) does for a path; an abstract name nobody has is ECONNREFUSED (unix(7))
     refused = errno.EACCES if exists else errno.ENOENT
     if control or not policy.internet:
-        return Decision(refused, CONTROLS if policy.internet else SOCKETS)
+        # nothing is there to be reached
+        tags = () if exists else ("probe",)
+        return Decision(refused, CONTROLS if policy.internet else SOCKETS, tags=tags)
     return Decision(0, RECORD) if exists else Decision(errno.ENOENT)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import constants
+from cleanroom.sandbox.network.addresses import packed
 from cleanroom.sandbox.network.egress_patterns import Pattern
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 
@@ -22,8 +23,12 @@ _RESOLVER_BACKLOG = 64
 
 
 def addresses(forwards: Sequence[Forward]) -> dict[str, str]:
-    """The address inside of each declared name; patterns have none."""
-    return {forward["service"]: forward["address"] for forward in forwards if forward["address"]}
+    """The IPv4 address inside of each declared name; patterns have none."""
+    return {
+        forward["service"]: forward["address"]
+        for forward in forwards
+        if forward["address"] and ":" not in forward["address"]
+    }
 
 
 def egress(forwards: Sequence[Forward]) -> list[Forward]:
@@ -66,17 +71,36 @@ def open_ends(
 
 
 def listen(forwards: Sequence[Forward]) -> list[socket.socket]:
-    """Listening sockets on the environment's own loopback, one per forward."""
+    """Listening sockets on the environment's own loopback, one per forward.
+
+    Where the kernel has no IPv6, one of its forwards is a socket whose other end is closed.
+    """
     opened = []
     for forward in forwards:
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            opened.append(_listen(forward["address"], forward["port"]))
+        except OSError:
+            if ":" not in forward["address"]:
+                raise
+            ended, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            other.close()
+            opened.append(ended)
+    return opened
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # ip(7): all of 127.0.0.0/8 is local without being configured, once "lo" is up.
-        listening.bind((forward["address"], forward["port"]))
+        listening.bind((address, port))
         # listen(2): at most net.core.somaxconn, which is 4096 since 5.4.
         listening.listen(_BACKLOG)
-        opened.append(listening)
-    return opened
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def open_channels(
@@ -108,14 +132,11 @@ def resolver_sockets(address: str) -> tuple[socket.socket, socket.socket]:
 
 def host_network_policy(spec: HostNetwork, forwards: Sequence[Forward]) -> HostNetworkPolicy:
     """The policy of an environment on the host's network."""
-    targets = {
-        (socket.inet_aton(forward["address"]), forward["port"]): forward["to"]
-        for forward in forwards
-    }
+    targets = {(packed(forward["address"]), forward["port"]): forward["to"] for forward in forwards}
     hosts = {
         socket.inet_aton(forward["address"]): forward["service"] for forward in egress(forwards)
     }
-    resolvers = frozenset(_packed(address) for address in spec["resolvers"])
+    resolvers = frozenset(packed(address) for address in spec["resolvers"])
     return HostNetworkPolicy(
         internet=True,
         forwards=targets,
@@ -123,8 +144,3 @@ def host_network_policy(spec: HostNetwork, forwards: Sequence[Forward]) -> HostN
         resolvers=resolvers,
         first_port=spec["first_port"],
     )
-
-
-def _packed(address: str) -> bytes:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.inet_pton(family, address)

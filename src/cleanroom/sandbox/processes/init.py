@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Execute,
         InitMessage,
         InitOrder,
+        Limits,
         LivingProcess,
         Prove,
         SandboxSpec,
@@ -99,7 +100,7 @@ def _restrict(
     # Needs CAP_SYS_ADMIN, which the change of the user takes.
     mounts.build(files["mounts"], files["root"], mounts.Owner(user, group, id_map))
     # Hard limits that an ordinary user cannot raise again (setrlimit(2)).
-    _limit(spec["limits"]["rlimits"])
+    _limit(spec["limits"])
     # landlock(7): a descriptor that was opened before keeps all its rights.
     syscalls.close_range(3 + _move_to_front(orders, handover))
     if as_root:
@@ -143,7 +144,7 @@ def _restrict_hostns(spec: SandboxSpec, orders: socket.socket, handover: socket.
     os.umask(0o022)
     files, given = spec["filesystem"], spec["host_namespaces"]
     assert given is not None, "only such an environment comes here"
-    _limit(spec["limits"]["rlimits"])
+    _limit(spec["limits"])
     syscalls.close_range(3 + _move_to_front(orders, handover))
     # Landlock and the filter need no privilege after it, only PR_SET_NO_NEW_PRIVS.
     privileges.drop_privileges(spec["identity"])
@@ -195,8 +196,12 @@ def _move_to_front(*sockets: socket.socket) -> int:
     return len(sockets)
 
 
-def _limit(limits: dict[str, int]) -> None:
-    syscalls.set_limits({getattr(resource, name): value for name, value in limits.items()})
+def _limit(limits: Limits) -> None:
+    values = limits["rlimits"].items()
+    syscalls.set_limits({getattr(resource, name): value for name, value in values})
+    if limits["processors"]:
+        # Runtimes count the processors that they may use (sched_getaffinity(2)).
+        os.sched_setaffinity(0, limits["processors"])
 
 
 def _become(user: int, group: int) -> None:

@@ -135,7 +135,13 @@ class Warden:
                 controls = tuple(host_network["controls"])
                 access = HostNetworkAccess(policy, channels.connect, executor, controls)
             environment = Environment(
-                self._rules(), names, self._proc, host_sockets, self._init.pid, channels
+                self._rules(),
+                names,
+                self._proc,
+                host_sockets,
+                self._init.pid,
+                channels,
+                self._spec["limits"]["memory_bytes"],
             )
             self._recorder = Recorder(listener, environment, self._report_attempt, access)
         self._await_ready()

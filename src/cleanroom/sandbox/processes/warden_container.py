@@ -56,6 +56,9 @@ class ContainerWarden(Warden):
         """Wait for pid 1, and enter its network namespace; its mounts are made later."""
         self._shim, pid = _accept(self._listening, self._control)
         self._init = InitProcess(pid, self._shim.end)
+        if processors := self._spec["limits"]["processors"]:
+            # A quota of processor time is the engine's, and tells nobody how many there are.
+            os.sched_setaffinity(pid, processors)
         self._group = _group_of(pid)
         self._limits.watch(self._group)
         with open(f"/proc/{pid}/ns/net", "rb") as theirs:

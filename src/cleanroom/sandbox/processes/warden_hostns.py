@@ -74,7 +74,13 @@ class HostnsWarden(warden.Warden):
         if listener is not None:
             host = self._spec["host_namespaces"]
             assert host is not None, "the keeper chose this warden for it"
-            environment = Environment(self._rules(), names, self._proc, init_pid=self._init.pid)
+            environment = Environment(
+                self._rules(),
+                names,
+                self._proc,
+                init_pid=self._init.pid,
+                memory_bytes=self._spec["limits"]["memory_bytes"],
+            )
             access = HostnsAccess(host["texts"], forwards, resolver)
             self._recorder = HostnsRecorder(listener, environment, emit, access)
         self._await_ready()

@@ -21,11 +21,16 @@ from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, numbers
 from cleanroom.sandbox.seccomp import bpf
 from cleanroom.sandbox.seccomp.bpf import Assembler, argument
 
+# Calls that look into another process -> indexes of the arguments with its number.
+# Below level High a phase may look into its own: none but these and pid 1 are in its pid namespace.
+TRACING: dict[str, tuple[int, ...]] = {
+    "ptrace": (1,),
+    "process_vm_readv": (0,),
+    "process_vm_writev": (0,),
+}
+
 # Refused and attributed at every level: they reach beyond the environment, or widen its rights.
 DENIED = (
-    "ptrace",
-    "process_vm_readv",
-    "process_vm_writev",
     "pidfd_getfd",
     "mount",
     "umount2",
@@ -202,7 +207,7 @@ def phase_filter(
     load_number(asm, machine, foreign=constants.SECCOMP_RET_USER_NOTIF, x32="hold")
     if allowlist:
         labels = {"memfd_create": "memfd_create", "mmap": "mmap"}
-        for name in ALLOWLISTED:
+        for name in (*ALLOWLISTED, *TRACING):
             jump_from(asm, known, name, labels.get(name, "hold"))
     elif host_network:
         jump_from_each(asm, known, LISTENING, "hold")
@@ -216,10 +221,12 @@ def phase_filter(
     jump_from_each(asm, known, ABSENT, "absent")
     if not (allowlist or host_network):
         jump_from(asm, known, "bind", "bind")
-    jump_to_process_calls(asm, known)
+    jump_from(asm, known, "sysinfo", "hold")
+    on_processes = PID_ARGUMENTS if allowlist else PID_ARGUMENTS | TRACING
+    jump_to_process_calls(asm, known, on_processes)
     asm.ret(constants.SECCOMP_RET_ALLOW)
     _test_arguments(asm, host_network=host_network, track_sockets=track_sockets)
-    test_process_number(asm, 1, "hold")
+    test_process_number(asm, 1, "hold", on_processes)
     test_limits(asm, 1, init="hold", core="hold")
     _test_executable_memory(asm)
     return assemble(asm, HOLD_OR_ALLOW)
@@ -235,11 +242,11 @@ def service_filter(machine: str) -> bytes:
     asm = Assembler()
     # SECCOMP_RET_KILL_PROCESS (since 4.14) ends all threads, SECCOMP_RET_KILL_THREAD one only
     load_number(asm, machine, foreign=constants.SECCOMP_RET_KILL_PROCESS, x32="absent")
-    jump_from_each(asm, known, DENIED, "denied")
+    jump_from_each(asm, known, (*DENIED, *TRACING), "denied")
     jump_from_each(asm, known, ABSENT, "absent")
-    jump_to_process_calls(asm, known)
+    jump_to_process_calls(asm, known, PID_ARGUMENTS)
     asm.ret(constants.SECCOMP_RET_ALLOW)
-    test_process_number(asm, 1, "denied")
+    test_process_number(asm, 1, "denied", PID_ARGUMENTS)
     test_limits(asm, 1, init="denied", core="core limit")
     answers = {
         # errno 0, so the call seems to succeed: its caller wants no core file, and none is written
@@ -273,15 +280,24 @@ def assemble(asm: Assembler, answers: Mapping[str, int]) -> bytes:
     return asm.assemble()
 
 
-def jump_to_process_calls(asm: Assembler, known: Mapping[str, int]) -> None:
-    """Jump to the label of each call that may act on another process, or change a limit."""
-    for name in (*PID_ARGUMENTS, "prlimit64", "setrlimit"):
+def jump_to_process_calls(
+    asm: Assembler,
+    known: Mapping[str, int],
+    calls: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Jump to the label of each of `calls` on another process, and of those that change a limit."""
+    for name in (*calls, "prlimit64", "setrlimit"):
         asm.jump_if(BPF_JEQ_K, known[name], name)
 
 
-def test_process_number(asm: Assembler, number: int, label: str) -> None:
-    """Calls that act on process `number` jump to `label`, all others are allowed."""
-    for name, indexes in PID_ARGUMENTS.items():
+def test_process_number(
+    asm: Assembler,
+    number: int,
+    label: str,
+    calls: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Those of `calls` that act on process `number` jump to `label`, all others are allowed."""
+    for name, indexes in calls.items():
         asm.label(name)
         if name in WHOLE_USER:
             asm.load(argument(0))

@@ -94,6 +94,8 @@ def hostns_filter(machine: str, *, service: bool, init: int) -> bytes:
         "pidfd_send_signal",
         *filters.PATH_CHANGES,
         *filters.DENIED,
+        *filters.TRACING,
+        "sysinfo",
         *METADATA_BY_DESCRIPTOR,
     )
     filters.jump_from_each(asm, known, held, "hold")

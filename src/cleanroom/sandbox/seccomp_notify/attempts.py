@@ -21,6 +21,12 @@ def held_attempt(call: HeldCall, response: Response, tags: tuple[str, ...], gap:
     return _attempt(process, call.name, response, tags, gap or unread)
 
 
+def sent_datagram(call: HeldCall, refusal: Response) -> Attempt:
+    """The record of a datagram to a host that `call` connected a socket to."""
+    attempt = held_attempt(call, refusal, refusal.tags, "")
+    return {**attempt, "mechanism": "datagram_sink", "certainty": "packet"}
+
+
 def relay_refusal(host: str, port: int, ip: str) -> Response:
     """What the relay of a declared host answered: `ip`, to which the name leads, is an address that
     no declaration opens.

@@ -21,6 +21,9 @@ from cleanroom.sandbox.seccomp_notify.rules import Rules
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
 
+# Caches and state that libraries keep for the whole system where they may, and do without where
+# they may not: fontconfig's, libuuid's clock, manual pages.
+_SYSTEM_CACHES = ("/var/cache/fontconfig/", "/var/lib/libuuid/", "/var/cache/man/")
 _WRITE, _METADATA, _READ = "filesystem.write", "filesystem.metadata", "filesystem.reads"
 
 
@@ -160,6 +163,10 @@ class Files:
         found = self._paths.canonical(caller, path, follow=True, allowed=self._rules.sockets)
         return self._rules.may_reach(found), found, self._paths.exists(found)
 
+    def on_host(self, path: str) -> bool:
+        """Whether the host has something at a canonical path."""
+        return self._paths.on_host(path)
+
     def root(self, caller: Caller) -> int:
         """A descriptor of the environment's root, which stays ours."""
         return self._paths.root(caller)
@@ -297,7 +304,8 @@ class Files:
             return None
         code = errno.EROFS if exists or self._paths.parent_exists(path) else errno.ENOENT
         if not path.startswith(self._rules.read_only):
-            return Response(code, rule, {"path": shown(path)})
+            tags = ("probe",) if f"{path}/".startswith(_SYSTEM_CACHES) else ()
+            return Response(code, rule, {"path": shown(path)}, tags)
         # One record for a folder of byte code: an interpreter tries one file for each module, under
         # a name that never comes again.
         if "__pycache__" in parts:

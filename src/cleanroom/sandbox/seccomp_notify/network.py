@@ -222,7 +222,11 @@ class Network:
             return None
         code = errno.EACCES if exists else errno.ENOENT
         target: Target = {"sun_path": shown(name)}
-        return Response(code, "network.sockets", target, habitual_tags(name, path))
+        tags = habitual_tags(name, path)
+        if not tags and not exists and not self._files.on_host(path):
+            # nothing is there to be reached, inside or outside
+            tags = ("probe",)
+        return Response(code, "network.sockets", target, tags)
 
     def _judge_abstract(self, caller: Caller, name: bytes) -> Response | None:
         """Abstract names end at the network namespace (unix(7)); an attempt is to name one that the

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cleanroom.sandbox.kernel import constants
+from cleanroom.sandbox.network.addresses import packed
 from cleanroom.sandbox.network.dns import DnsServer, NameTable
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.seccomp_notify import network
@@ -87,13 +88,15 @@ def confined_policy(
     Names below a declared domain are added to them as they are asked for.
     """
     literal = [each for each in forwards if not each.is_pattern]
-    targets = {(socket.inet_aton(each.address), each.port): each.name for each in literal}
+    targets = {(packed(each.address), each.port): each.name for each in literal}
     for address in _RESOLVERS:
         targets[socket.inet_aton(address), constants.NAMESERVER_PORT] = _ANSWERER
     mapped = {
-        (constants.V4MAPPED_PREFIX + address, port): to for (address, port), to in targets.items()
+        (constants.V4MAPPED_PREFIX + address, port): to
+        for (address, port), to in targets.items()
+        if len(address) == 4
     }
-    hosts = {socket.inet_aton(each.address): each.host for each in literal if each.host}
+    hosts = {packed(each.address): each.host for each in literal if each.host}
     targets |= mapped
 
     def add(host: str, address: bytes, port: int, to: str) -> None:

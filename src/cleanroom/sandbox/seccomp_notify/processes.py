@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
 from cleanroom.sandbox.kernel.constants import RLIMIT_CORE, UINT_MAX
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
-from cleanroom.sandbox.seccomp.filters import PID_ARGUMENTS
+from cleanroom.sandbox.seccomp.filters import PID_ARGUMENTS, TRACING
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.response import Response
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
 
-NAMES = frozenset((*PID_ARGUMENTS, "pidfd_send_signal", "pidfd_open", "prlimit64", "setrlimit"))
+NAMES = frozenset(
+    (*PID_ARGUMENTS, *TRACING, "pidfd_send_signal", "pidfd_open", "prlimit64", "setrlimit")
+)
 
 _RULE = "process.visibility"
 # call -> index of the argument with the signal
@@ -51,6 +53,9 @@ class Processes:
             return _judge_core_limit(caller, arguments[1], 0)
         if name == "prlimit64":
             return self._judge_limit(caller, arguments)
+        if name in TRACING and arguments[TRACING[name][0]] & UINT_MAX != self._inner_init:
+            # from level High on, and where no pid namespace hides the others
+            return Response(errno.EPERM, "process.syscalls", {"syscall": name})
         # signal 0 only asks whether the process exists (kill(2))
         if name in _SIGNAL_ARGUMENT and not arguments[_SIGNAL_ARGUMENT[name]] & UINT_MAX:
             return None

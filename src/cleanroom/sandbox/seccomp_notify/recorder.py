@@ -11,11 +11,14 @@ change its arguments meanwhile, and then meets the kernel (seccomp_unotify(2), N
 from __future__ import annotations
 
 import errno
+import itertools
 import select
 import socket
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
 from cleanroom.sandbox.kernel.constants import UINT_MAX, X32_SYSCALL_BIT
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, NAMES, machine
@@ -26,6 +29,7 @@ from cleanroom.sandbox.seccomp_notify import (
     emulate,
     files,
     listen,
+    memory_size,
     modes,
     network,
     processes,
@@ -33,6 +37,7 @@ from cleanroom.sandbox.seccomp_notify import (
 )
 from cleanroom.sandbox.seccomp_notify.addfd import inject_socket
 from cleanroom.sandbox.seccomp_notify.aggregate import Aggregate
+from cleanroom.sandbox.seccomp_notify.datagram_sink import DatagramSink
 from cleanroom.sandbox.seccomp_notify.fast_path import FastPath
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall, Judge
@@ -69,6 +74,8 @@ class Environment(NamedTuple):
     init_pid: int = 0
     # to declared domains, in a network namespace of its own
     patterns: Forwards | None = None
+    # the memory that it is told of
+    memory_bytes: int = sys.maxsize
 
 
 class Recorder:
@@ -114,7 +121,8 @@ class Recorder:
             self._emulator = emulate.NetworkEmulator(
                 access, self._files, names, sockets, OwnedSockets(proc_fd), self._listener
             )
-        self._judges = self._judges_by_name()
+        self._sink = DatagramSink()
+        self._judges = self._judges_by_name(environment)
         self._aggregate = Aggregate(emit)
         self._native = AUDIT_ARCH.get(machine(), 0)
         self._poll = select.poll()
@@ -123,18 +131,23 @@ class Recorder:
         # recorded and tagged.
         self.proving = False
 
-    def _judges_by_name(self) -> dict[str, Judge]:
+    def _judges_by_name(self, environment: Environment) -> dict[str, Judge]:
         """Name of a call -> who judges it; later entries replace earlier ones."""
         judges: dict[str, Judge] = {}
         for judged, judge in (
             (listen.NAMES, self._listening.judge),
+            (memory_size.NAMES, memory_size.MemorySize(environment.memory_bytes).judge),
             (processes.NAMES, processes.Processes(1, self._init_pid).judge),
             (programs.NAMES, self._programs.judge),
             (network.NAMES, self._network.judge),
             (files.NAMES, self._files.judge),
         ):
             judges |= dict.fromkeys(judged, judge)
-        judges |= {"bind": self._judge_bind, "socket": self._judge_socket}
+        judges |= {
+            "bind": self._judge_bind,
+            "connect": self._judge_connect,
+            "socket": self._judge_socket,
+        }
         if self._emulator is not None:
             judges |= dict.fromkeys(emulate.NAMES, self._emulator.judge)
         return judges
@@ -145,9 +158,8 @@ class Recorder:
 
     def filenos(self) -> list[int]:
         """Descriptors to poll: the listener, and the sockets of pending calls."""
-        if self._emulator is None:
-            return [self._listener.fileno()]
-        return [self._listener.fileno(), self._emulator.pending.fileno()]
+        found = [self._listener.fileno(), self._sink.fileno()]
+        return found if self._emulator is None else [*found, self._emulator.pending.fileno()]
 
     @property
     def completeness(self) -> str:
@@ -160,6 +172,7 @@ class Recorder:
 
     def ready(self) -> bool:
         """Answer what waits; False once no process is left that could call."""
+        self._record_sent()
         if self._emulator is not None:
             self._emulator.pending.ready()
         for _ in range(_BATCH):
@@ -189,6 +202,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Emit all records that wait, at the end of a command or of the environment."""
+        self._record_sent()
         self._aggregate.flush()
         self._names.flush()
 
@@ -207,6 +221,7 @@ class Recorder:
 
     def close(self) -> None:
         self._paths.close()
+        self._sink.close()
         if self._emulator is not None:
             self._emulator.close()
         self._listener.close()
@@ -269,6 +284,17 @@ class Recorder:
             return self._listening.judge(call)
         return refusal
 
+    def _judge_connect(self, call: HeldCall) -> Response | None:
+        """Connecting a datagram socket sends nothing; while canaries run, the kernel refuses it."""
+        response = self._network.judge(call)
+        if response is None or response.rule != "network.egress" or self.proving:
+            return response
+        return self._sink.connect(call, response)
+
+    def _record_sent(self) -> None:
+        for sent in self._sink.take():
+            self._aggregate.add(sent.key, sent.copy_record, sent.rule)
+
     def _judge_socket(self, call: HeldCall) -> Response | None:
         """Make the sockets that have to be tracked, or told from others by their number."""
         if self._tracked is not None and network.is_usual(call.arguments):
@@ -283,8 +309,10 @@ class Recorder:
         None where no such number is free: the kernel makes the socket then.
         """
         taken, limit = call.caller.open_files()
-        # RLIMIT_NOFILE is one above the highest number that a descriptor may have (getrlimit(2))
-        for number in range(limit - 1, FIRST_NETLINK - 1, -1):
+        # RLIMIT_NOFILE is one above the highest number that a descriptor may have (getrlimit(2)).
+        # select(2) takes none from FD_SETSIZE on.
+        low = range(min(limit, constants.FD_SETSIZE) - 1, FIRST_NETLINK - 1, -1)
+        for number in itertools.chain(low, range(constants.FD_SETSIZE, limit)):
             if number not in taken:
                 return self._make_socket(call, new_socket, newfd=number)
         return None

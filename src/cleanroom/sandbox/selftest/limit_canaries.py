@@ -31,7 +31,7 @@ SMALL_MEMORY = 1024 * mmap.PAGESIZE
 
 
 def prove_inside(temporary: str) -> list[CanaryResult]:
-    """A process, a file and a reservation beyond a limit are refused.
+    """A process and a byte of a file beyond a limit are refused.
 
     Lowers this process's limits for good.
     `temporary`: where a file may be made.
@@ -48,14 +48,6 @@ def prove_inside(temporary: str) -> list[CanaryResult]:
             resource.RLIMIT_FSIZE,
             4096,
             lambda: _write_file(temporary),
-        ),
-        _refused(
-            "one reservation too many",
-            "resource.memory",
-            errno.ENOMEM,
-            resource.RLIMIT_DATA,
-            64 << 20,
-            _reserve,
         ),
     ]
 
@@ -94,11 +86,6 @@ def _write_file(temporary: str) -> None:
     finally:
         os.close(descriptor)
         os.unlink(path)
-
-
-def _reserve() -> None:
-    # RLIMIT_DATA counts private writable mappings since 4.7, touched or not.
-    mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
 
 
 class GroupProof:

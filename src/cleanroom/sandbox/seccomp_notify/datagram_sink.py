@@ -1,0 +1,116 @@
+"""Datagram sockets that are connected to hosts that may not be reached.
+
+Connecting one sends nothing: programs do it to learn their own address, or to find a route.
+So it succeeds, towards a socket of ours on the environment's own loopback; a datagram that then
+arrives there is the attempt.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from cleanroom.sandbox.seccomp_notify import attempts, forward
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.response import Response
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Attempt
+
+# connected sockets whose target is remembered; the oldest gives way
+_REMEMBERED_MOST = 4096
+_LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+
+class Sent(NamedTuple):
+    """A datagram to a host that may not be reached."""
+
+    key: object
+    record: Attempt
+    rule: str
+
+    def copy_record(self) -> Attempt:
+        """A record of its own for `Aggregate`, which counts in it."""
+        return {**self.record}
+
+
+class DatagramSink:
+    """The sink of one environment, in whose network namespace it is used."""
+
+    def __init__(self) -> None:
+        self._waiting = select.epoll()
+        # family -> our socket, made when the first one is connected to it
+        self._sinks: dict[int, socket.socket] = {}
+        # family and port of a caller's socket -> the record of what it would send
+        self._connected: dict[tuple[int, int], Sent] = {}
+
+    def fileno(self) -> int:
+        """Readable when a datagram has arrived (epoll(7))."""
+        return self._waiting.fileno()
+
+    def connect(self, call: HeldCall, refusal: Response) -> Response:
+        """Connect the caller's datagram socket to the sink; `refusal` where that cannot be."""
+        try:
+            with call.caller.borrow(call.arguments[0]) as sock:
+                if sock.family not in _LOOPBACK or sock.type != socket.SOCK_DGRAM:
+                    return refusal
+                port = self._sink(sock.family).getsockname()[1]
+                forward.connect_local(sock, _loopback_address(sock.family, port))
+                self._remember((sock.family, sock.getsockname()[1]), call, refusal)
+        except OSError:
+            return refusal
+        return Response(0)
+
+    def take(self) -> list[Sent]:
+        """What was sent since."""
+        found = []
+        for family, sink in self._sinks.items():
+            while (port := _sender(sink)) is not None:
+                sent = self._connected.get((family, port))
+                # else a program of the environment found the sink itself
+                if sent is not None:
+                    found.append(sent)
+        return found
+
+    def close(self) -> None:
+        self._waiting.close()
+        for sink in self._sinks.values():
+            sink.close()
+
+    def _sink(self, family: int) -> socket.socket:
+        sink = self._sinks.get(family)
+        if sink is None:
+            sink = socket.socket(family, socket.SOCK_DGRAM)
+            sink.bind((_LOOPBACK[socket.AddressFamily(family)], 0))
+            sink.setblocking(False)
+            self._sinks[family] = sink
+            self._waiting.register(sink, select.EPOLLIN)
+        return sink
+
+    def _remember(self, sender: tuple[int, int], call: HeldCall, refusal: Response) -> None:
+        self._connected.pop(sender, None)
+        if len(self._connected) >= _REMEMBERED_MOST:
+            del self._connected[next(iter(self._connected))]
+        record = attempts.sent_datagram(call, refusal)
+        key = (sender, *refusal.target.items())
+        self._connected[sender] = Sent(key, record, refusal.rule)
+
+
+def _loopback_address(family: int, port: int) -> bytes:
+    """A sockaddr of the loopback address (ip(7), ipv6(7))."""
+    head = struct.pack("=H", family) + struct.pack(">H", port)
+    packed = socket.inet_pton(family, _LOOPBACK[socket.AddressFamily(family)])
+    if family == socket.AF_INET:
+        return head + packed + bytes(8)
+    # flow label before the address, scope after it
+    return head + bytes(4) + packed + bytes(4)
+
+
+def _sender(sink: socket.socket) -> int | None:
+    """The port of the next datagram's sender; None while there is none."""
+    try:
+        return int(sink.recvfrom(1)[1][1])
+    except OSError:
+        return None
