@@ -166,10 +166,10 @@ def test_a_link_that_does_not_come_back_is_said(project: Project, missing: str):
 
 
 def test_a_name_that_parts_from_its_file_is_said(project: Project):
-    """CR-WORKSPACE-007: copy-on-write gives one of two names a file of its own."""
+    """CR-WORKSPACE-007: a phase wrote to both names, and one of them is declared."""
     (project.root / "first").write_text("1\n")
     os.link(project.root / "first", project.root / "second")
-    project.write({"test": "echo 2 >> first"})
+    project.write({"test": "echo 2 >> first && cmp first second"}, outputs='["first"]')
 
     said = run(project, "", "pipeline", "test")
 
@@ -179,12 +179,17 @@ def test_a_name_that_parts_from_its_file_is_said(project: Project):
 
 
 @pytest.mark.parametrize(
-    ("status", "settings", "told"),
-    [(1, {}, "in this run: first (of second)"), (0, {"outputs": '["other"]'}, "")],
+    ("status", "command", "settings", "told"),
+    [
+        (1, "cp first x; mv x first", {}, "in this run: first (of second)"),
+        (1, "echo 2 >> first", {}, ""),
+        (0, "echo 2 >> first", {"outputs": '["other"]'}, ""),
+    ],
 )
 def test_a_parted_name_that_did_not_come_back_is_said_where_it_may_be_why(
     project: Project,
     status: int,
+    command: str,
     settings: dict[str, str],
     told: str,
 ):
@@ -194,7 +199,7 @@ def test_a_parted_name_that_did_not_come_back_is_said_where_it_may_be_why(
     """
     (project.root / "first").write_text("1\n")
     os.link(project.root / "first", project.root / "second")
-    project.write({"test": f"echo 2 >> first; exit {status}"}, **settings)
+    project.write({"test": f"{command}; exit {status}"}, **settings)
 
     said = run(project, "", "run", "test")
 

@@ -125,8 +125,9 @@ def test_what_cannot_be_brought_back_is_said(project: Path, capsys: pytest.Captu
 def test_a_name_of_a_file_that_parts_from_its_others_is_said(
     project: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """A phase wrote to one of two names: afterwards they are two files."""
-    placed(project, "make.toml", '[lifecycle.test]\ncommand = "echo more >> first"\n')
+    """A phase gave one of two names a file of its own: afterwards they are two files."""
+    command = "cp first x; echo more >> x; mv x first"
+    placed(project, "make.toml", f'[lifecycle.test]\ncommand = "{command}"\n')
     placed(project, "first", "one\n")
     os.link("first", "second")
 

@@ -162,9 +162,19 @@ WARDEN_MESSAGES: Direction[protocol.WardenMessage] = Direction(
     "processes",
     "ended",
 )
-INIT_ORDERS: Direction[protocol.InitOrder] = Direction("op", "prove", "exec", "signal", "left")
+INIT_ORDERS: Direction[protocol.InitOrder] = Direction(
+    "op", "prove", "exec", "signal", "left", "copy_up"
+)
 INIT_MESSAGES: Direction[protocol.InitMessage] = Direction(
-    "kind", "restricted", "failed", "started", "exited", "canaries", "proof_failed", "processes"
+    "kind",
+    "restricted",
+    "failed",
+    "started",
+    "exited",
+    "canaries",
+    "proof_failed",
+    "processes",
+    "copied_up",
 )
 RELAY_ORDERS: Direction[protocol.RelayOrder] = Direction("op", "relay", "drop", "dial")
 RELAY_MESSAGES: Direction[protocol.RelayRefused] = Direction("kind", "refused")

@@ -659,8 +659,24 @@ class ListProcesses(TypedDict):
     n: int
 
 
-InitOrder = Prove | Execute | Signal | ListProcesses
-WardenOrder = Kill | RelayOrder | InitOrder
+PassedOrder = Prove | Execute | Signal | ListProcesses
+WardenOrder = Kill | RelayOrder | PassedOrder
+
+
+# --- warden to init
+
+
+class CopyUp(TypedDict):
+    """Copy something up ahead of a held call; the answer is `CopiedUp`. Paths inside."""
+
+    op: Literal["copy_up"]
+    # folders that are to be of the upper layer alone
+    folders: list[str]
+    # files, each by all of its names
+    names: list[list[str]]
+
+
+InitOrder = PassedOrder | CopyUp
 
 
 # --- keeper to engine
@@ -756,7 +772,15 @@ class Processes(TypedDict):
     processes: list[LivingProcess]
 
 
-InitMessage = Restricted | Failed | Started | Exited | CanariesRun | ProofFailed | Processes
+class CopiedUp(TypedDict):
+    """It was copied up as far as that was possible; for the warden alone."""
+
+    kind: Literal["copied_up"]
+
+
+InitMessage = (
+    Restricted | Failed | Started | Exited | CanariesRun | ProofFailed | Processes | CopiedUp
+)
 
 
 # --- warden to engine

@@ -88,9 +88,10 @@ CODES = (
         "CR-WORKSPACE-007",
         title="a file that no longer is what another name of it is",
         text="""
-            The project has a file by several names (hard links), and a phase wrote to one of them.
-            Copy-on-write gives that name a file of its own, inside and afterwards, and the other
-            names keep the old content.
+            The project has a file by several names (hard links), and one of them has a file of its
+            own now: a phase replaced it, as `sed -i` and editors do, or its outputs name it and not
+            the others, or it was written to in a container, where copy-on-write parts names.
+            The other names keep the old content.
             Where they have to stay one, let the phase write the file and then link its other names
             again.
         """,

@@ -45,7 +45,9 @@ class WriteBackReport:
         # It may be why the phase failed: its commands saw two files where the project has one.
         former = _former_links(changes)
         unselected = sorted(former.keys() - set(selection.paths))
-        self._report_broken_links({path: former[path] for path in unselected}, "in this run")
+        changed = {change.path for change in changes}
+        parted = {path: former[path] for path in unselected if former[path] not in changed}
+        self._report_broken_links(parted, "in this run")
 
     def report_written(
         self, changes: Sequence[Change], selection: Selection, back: WrittenBack
@@ -70,7 +72,8 @@ class WriteBackReport:
             self._report_conflicts(back)
         former = _former_links(changes)
         written = fully_written(former.keys() & set(selection.paths), missing)
-        self._report_broken_links({path: former[path] for path in sorted(written)}, "now")
+        parted = {path: former[path] for path in sorted(written) if former[path] not in written}
+        self._report_broken_links(parted, "now")
         opened = sorted(fully_written(selection.opened_to_others, missing))
         if opened:
             text = f"{end} brought back what can now be written by others: {_some(opened)}"
@@ -149,7 +152,7 @@ def reasons(changes: Iterable[Change | Withheld]) -> str:
 
 
 def _former_links(changes: Sequence[Change]) -> dict[str, str]:
-    """Paths that were hard links of a file of the project, each with another name of it."""
+    """Paths that were or are hard links of a file of the project, each with another name of it."""
     return {change.path: change.former_link for change in changes if change.former_link}
 
 

@@ -38,7 +38,8 @@ class Entry(NamedTuple):
     reason: str = ""
     # of a symlink
     target: str = ""
-    # another name of the project's file, of which the changed one was a hard link until now
+    # another name of the project's file, of which the changed one was a hard link until now, or is
+    # still where that name has a change too
     former_link: str = ""
     # of a file or folder: its permission bits
     mode: int = 0
@@ -64,14 +65,20 @@ def find_changes(upper: Folder, project: Folder, visible: Sequence[str] = ()) ->
     found: list[Entry] = []
     # inode in the project -> index of the entry that was a hard link of it
     broken_links: dict[Inode, int] = {}
+    # inodes in the layer and in the project -> indexes of the entries that are names of both
+    joined: dict[tuple[Inode, Inode], list[int]] = {}
     with Tree(upper.descriptor, LIST) as ours, Tree(project.descriptor, 0) as theirs:
         for entry, info, host in _differences(ours, theirs):
             if host is not None and entry.kind == "file" and _breaks_hard_link(info, host):
                 broken_links[host.st_dev, host.st_ino] = len(found)
+                both = (info.st_dev, info.st_ino), (host.st_dev, host.st_ino)
+                joined.setdefault(both, []).append(len(found))
             found.append(entry)
             if len(found) >= ENTRIES_MAX:
                 found.append(too_many_changes())
                 break
+    for indexes in joined.values():
+        _name_each_other(found, indexes)
     _add_former_links(found, broken_links, project)
     return refuse_outward_links(found, project, visible)
 
@@ -251,6 +258,16 @@ def _breaks_hard_link(ours: os.stat_result, theirs: os.stat_result) -> bool:
         return False
     # A copy-up for chmod(2) or link(2) keeps size and mtime.
     return (ours.st_size, ours.st_mtime_ns) != (theirs.st_size, theirs.st_mtime_ns)
+
+
+def _name_each_other(found: list[Entry], indexes: Sequence[int]) -> None:
+    """Set `former_link` of the names of one file in a circle.
+
+    Where some of them are written to the project and some are not, one leads from here to there.
+    """
+    for index, following in zip(indexes, [*indexes[1:], *indexes[:1]], strict=True):
+        if index != following:
+            found[index] = found[index]._replace(former_link=found[following].path)
 
 
 def _add_former_links(found: list[Entry], broken_links: dict[Inode, int], project: Folder) -> None:

@@ -17,11 +17,14 @@ O_PATH = getattr(os, "O_PATH", 0)
 O_TMPFILE_BIT = 0o20000000
 # open(2) flags that may change a file; a name of ours
 O_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+# renameat2(2)
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 
 AT_FDCWD = -100
 # AT_FDCWD as the low word of a system call's argument holds it; a name of ours
 AT_FDCWD_U32 = AT_FDCWD & 0xFFFFFFFF
 AT_SYMLINK_NOFOLLOW = 0x100
+AT_SYMLINK_FOLLOW = 0x400
 # the call acts on the descriptor itself, with an empty path
 AT_EMPTY_PATH = 0x1000
 # open_tree(2), mount_setattr(2): the mounts below too, not the folders

@@ -17,7 +17,7 @@ import socket
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.filesystem import mounts
+from cleanroom.sandbox.filesystem import copy_up, mounts
 from cleanroom.sandbox.filesystem.constants import USER_ID
 from cleanroom.sandbox.kernel import (
     cgroups,
@@ -34,6 +34,7 @@ from cleanroom.sandbox.selftest import limit_canaries as limits
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import (
         CanariesRun,
+        CopyUp,
         Execute,
         InitMessage,
         InitOrder,
@@ -256,6 +257,9 @@ class _Init:
                             os.killpg(pid, order["signal"])
             case "left":
                 self._send({"kind": "processes", "n": order["n"], "processes": _other_processes()})
+            case "copy_up":
+                _copy_up(order)
+                self._send({"kind": "copied_up"})
             case _:
                 assert_never(order)
         for descriptor in descriptors:
@@ -309,6 +313,16 @@ class _Init:
             # A signal leaves no exit status: a shell shows 128 and its number.
             shell_status = code if code >= 0 else 128 - code
             self._send({"kind": "exited", "n": command, "status": shell_status})
+
+
+def _copy_up(order: CopyUp) -> None:
+    """What cannot be copied up stays as it is, and the kernel answers the call."""
+    for names in order["names"]:
+        with contextlib.suppress(OSError, ValueError):
+            copy_up.join_names(names)
+    for path in order["folders"]:
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            copy_up.own_folder(path)
 
 
 def _reset_signals() -> None:

@@ -31,7 +31,9 @@ from cleanroom.sandbox.processes.warden_start import (
     fork_init,
     rules_of,
     socket_executor,
+    stacks_of,
 )
+from cleanroom.sandbox.seccomp_notify.copy_ups import CopyUps
 from cleanroom.sandbox.seccomp_notify.emulate import HostNetworkAccess
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.recorder import Environment, Recorder
@@ -142,6 +144,7 @@ class Warden:
                 self._init.pid,
                 channels,
                 self._spec["limits"]["memory_bytes"],
+                self._copy_ups(),
             )
             self._recorder = Recorder(listener, environment, self._report_attempt, access)
         self._await_ready()
@@ -167,6 +170,10 @@ class Warden:
     def _rules(self) -> Rules:
         """The rules by which the environment's held calls are judged."""
         return rules_of(self._spec)
+
+    def _copy_ups(self) -> CopyUps | None:
+        """What init copies up ahead of held calls."""
+        return CopyUps(stacks_of(self._spec), self._send_to_init)
 
     def _start_init(self) -> int | None:
         """Start init; the listener of its filter where calls are held, else None."""
@@ -348,6 +355,10 @@ class Warden:
                 pass
             case "restricted":
                 # `_await_ready` has waited for it.
+                return
+            case "copied_up":
+                if self._recorder is not None:
+                    self._recorder.copied_up()
                 return
             case _:
                 assert_never(message)

@@ -85,6 +85,9 @@ class ContainerWarden(Warden):
             raise StartFailed(message["why"] if message["kind"] == "failed" else silent)
         return descriptors[0]
 
+    def _copy_ups(self) -> None:
+        """Nothing: pid 1 is a program in C, which has no such order."""
+
     def _begin_group_proof(self) -> limit_canaries.Outcome:
         """Make the small group beside our own name, where remains of killed runs are looked for."""
         group = self._own_group
@@ -93,6 +96,7 @@ class ContainerWarden(Warden):
     # --- serving
 
     def _send_to_init(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
+        assert order["op"] != "copy_up", "it has no overlays of which we know"
         if order["op"] != "prove":
             self._shim.order(order, descriptors)
             return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem.constants import NO_EXEC_FOLDERS, USER_ID
+from cleanroom.sandbox.filesystem.layer_stack import LayerStack
 from cleanroom.sandbox.kernel import constants, privileges, syscalls
 from cleanroom.sandbox.processes import init
 from cleanroom.sandbox.processes.init_process import InitProcess
@@ -73,6 +74,18 @@ def rules_of(spec: SandboxSpec) -> Rules:
         project=files["project"],
     )
     return Rules(grants)
+
+
+def stacks_of(spec: SandboxSpec) -> list[LayerStack]:
+    """The environment's overlays, as the host has their folders."""
+    return [
+        LayerStack(
+            mount["target"],
+            [*(f"{layer}/upper" for layer in mount["layers"]), *mount["kept"], mount["lower"]],
+        )
+        for mount in spec["filesystem"]["mounts"]
+        if mount["kind"] == "overlay"
+    ]
 
 
 def fork_init(

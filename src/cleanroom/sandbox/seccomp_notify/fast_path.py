@@ -44,27 +44,33 @@ class FastPath:
 
         False means nothing.
         """
+        return self.inside_paths(pid, number, arguments) is not None
+
+    def inside_paths(self, pid: int, number: int, arguments: Sequence[int]) -> list[bytes] | None:
+        """The paths that such a call changes, none of which has a link on its way; else None."""
         known = self._arguments.get(number)
         if known is None:
-            return False
+            return None
+        found = []
         paths, mode_index = known
         if mode_index >= 0 and arguments[mode_index] & modes.BITS:
-            return False
+            return None
         for directory, index in paths:
             # None where the path is long or crosses a page, or the memory may not be read
             path = syscalls.peek(pid, arguments[index])
             if not path or _FIXED_NAME in path:
-                return False
+                return None
             if path[:1] != b"/":
                 folder = arguments[directory] & UINT_MAX if directory >= 0 else AT_FDCWD_U32
                 path = b"%b/%b" % (self._base(pid, folder), path)
             prefix = path + b"/"
             if not prefix.startswith(self._writable) or prefix.startswith(self._nested_tools):
-                return False
+                return None
             # the kernel resolves ".." by the folder it is in, not by the text (path_resolution(7))
             if b"/../" in prefix or not self._paths.plain(path):
-                return False
-        return True
+                return None
+            found.append(path)
+        return found
 
     def _base(self, pid: int, folder: int) -> bytes:
         """The folder that a relative path starts from; empty where there is none."""

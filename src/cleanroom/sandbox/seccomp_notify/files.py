@@ -146,6 +146,37 @@ class Files:
                 return refusal
         return None
 
+    def changed_paths(self, call: HeldCall) -> list[str]:
+        """Canonical paths that a call changes, in the order of its arguments; "" for no file.
+
+        Empty for an open that does not write.
+        """
+        if call.name in _OPENS:
+            argument, flags_index = _OPENS[call.name]
+            flags = call.arguments[flags_index]
+            if flags & constants.O_PATH or not flags & constants.O_WRITING:
+                return []
+            follow = not flags & os.O_NOFOLLOW
+            return [self._canonical_argument(call, argument, follow=follow)]
+        path_call = _PATH_CALLS[call.name]
+        flags = call.arguments[path_call.flags] if path_call.flags is not None else 0
+        follow = path_call.follow and not flags & constants.AT_SYMLINK_NOFOLLOW
+        return [self._canonical_argument(call, path, follow=follow) for path in path_call.paths]
+
+    def linked_path(self, call: HeldCall) -> str:
+        """The canonical path of the file that link(2) or linkat(2) gives one more name."""
+        at, flags = (None, 0) if call.name == "link" else (0, call.arguments[4])
+        argument = PathArgument(at, 0 if at is None else 1)
+        follow = bool(flags & constants.AT_SYMLINK_FOLLOW)
+        return self._canonical_argument(call, argument, follow=follow)
+
+    def _canonical_argument(self, call: HeldCall, argument: PathArgument, *, follow: bool) -> str:
+        path = self._argument_path(call.caller, argument, call.arguments)
+        if not path:
+            return ""
+        allowed = self._rules.writable
+        return self._paths.canonical(call.caller, path, follow=follow, allowed=allowed)
+
     def judge_bind(self, caller: Caller, raw: bytes) -> Response | None:
         """A unix socket that is bound to the path in the socket address `raw` is a new file."""
         # abstract and unnamed sockets have no path (unix(7))

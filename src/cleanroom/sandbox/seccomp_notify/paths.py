@@ -75,21 +75,23 @@ class Paths:
         self._open_root(caller)
         return self._root
 
-    def identity(self, path: str) -> tuple[int, int]:
-        """Device and inode of what is at a canonical `path`; zeros where nothing is."""
+    def status(self, path: str) -> os.stat_result | None:
+        """The status of what is at a canonical `path`; None where nothing is."""
         try:
-            found = os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False)
+            return os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False)
         # ValueError: the path has a NUL, which no file has
         except (OSError, ValueError):
-            return 0, 0
-        return found.st_dev, found.st_ino
+            return None
+
+    def identity(self, path: str) -> tuple[int, int]:
+        """Device and inode of what is at a canonical `path`; zeros where nothing is."""
+        found = self.status(path)
+        return (found.st_dev, found.st_ino) if found is not None else (0, 0)
 
     def kind(self, path: str) -> int:
         """The mode of what is at a canonical `path`; 0 where nothing is."""
-        try:
-            return os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False).st_mode
-        except (OSError, ValueError):
-            return 0
+        found = self.status(path)
+        return found.st_mode if found is not None else 0
 
     def exists(self, path: str) -> bool:
         """Whether anything is at a canonical `path`."""

@@ -10,6 +10,7 @@ change its arguments meanwhile, and then meets the kernel (seccomp_unotify(2), N
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import select
@@ -37,6 +38,7 @@ from cleanroom.sandbox.seccomp_notify import (
 )
 from cleanroom.sandbox.seccomp_notify.addfd import inject_socket
 from cleanroom.sandbox.seccomp_notify.aggregate import Aggregate
+from cleanroom.sandbox.seccomp_notify.copy_ups import CopyUps
 from cleanroom.sandbox.seccomp_notify.datagram_sink import DatagramSink
 from cleanroom.sandbox.seccomp_notify.fast_path import FastPath
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
@@ -76,6 +78,8 @@ class Environment(NamedTuple):
     patterns: Forwards | None = None
     # the memory that it is told of
     memory_bytes: int = sys.maxsize
+    # what is copied up ahead of calls, where the environment has overlays
+    copy_ups: CopyUps | None = None
 
 
 class Recorder:
@@ -100,6 +104,7 @@ class Recorder:
         self._proc_fd = proc_fd
         self._init_pid = environment.init_pid
         self._has_allowlist = bool(rules.programs)
+        self._copy_ups = environment.copy_ups
         self._paths = Paths()
         self._fast_path: FastPath | None = FastPath(rules, proc_fd, self._paths)
         self._files = files.Files(rules, self._paths)
@@ -222,6 +227,8 @@ class Recorder:
     def close(self) -> None:
         self._paths.close()
         self._sink.close()
+        if self._copy_ups is not None:
+            self._copy_ups.close()
         if self._emulator is not None:
             self._emulator.close()
         self._listener.close()
@@ -234,15 +241,16 @@ class Recorder:
         identifier, pid, _, number, architecture, _, *arguments = notification
         # x32 has the architecture of x86-64, and a bit in its numbers (seccomp(2), NOTES)
         native = architecture == self._native and 0 <= number < X32_SYSCALL_BIT
-        if pid == self._init_pid or (
-            native
-            and self._fast_path is not None
-            and self._fast_path.stays_inside(pid, number, arguments)
-        ):
+        if pid == self._init_pid:
             self._listener.let_continue(identifier)
             return
         name = NAMES.get(number, "") if native else _FOREIGN_ABI
         call = HeldCall(identifier, Caller(pid, self._proc_fd), name, tuple(arguments))
+        if native and self._fast_path is not None:
+            inside = self._fast_path.inside_paths(pid, number, arguments)
+            if inside is not None:
+                self._continue(call, inside)
+                return
         gap = ""
         try:
             response = self._judge(call)
@@ -254,7 +262,7 @@ class Recorder:
             gap = f"{type(error).__name__}: {error}"
             response = Response(errno.EPERM, "process.syscalls", {"syscall": name})
         if response is None:
-            self._listener.let_continue(identifier)
+            self._continue(call, None)
             return
         # a pid may have been reused while /proc was read; the notification's id is not
         if response.rule and self._listener.is_valid(identifier):
@@ -265,6 +273,24 @@ class Recorder:
             self._listener.let_continue(identifier)
         else:
             self._listener.respond(identifier, response.value, response.errno)
+
+    def copied_up(self) -> None:
+        """Init has carried out the order to copy up: the call that waited for it continues."""
+        assert self._copy_ups is not None, "it was ordered by them"
+        self._listener.let_continue(self._copy_ups.end())
+
+    def _continue(self, call: HeldCall, inside: list[bytes] | None) -> None:
+        """Let the kernel carry the call out, after what has to be copied up first.
+
+        `inside`: the paths that it changes, where they are known.
+        """
+        waits = False
+        if self._copy_ups is not None:
+            # Nothing that a caller prepares may end the loop: the kernel answers as it would.
+            with contextlib.suppress(Exception):
+                waits = self._copy_ups.begin(call, inside, self._files, self._paths)
+        if not waits:
+            self._listener.let_continue(call.identifier)
 
     def _judge(self, call: HeldCall) -> Response | None:
         """None lets the kernel carry the call out."""

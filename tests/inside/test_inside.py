@@ -1,0 +1,36 @@
+"""Programs do inside what they do outside: each row, by a shell and by phases."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from support.attacks.host_harness import Column
+from support.inside.harness import COLUMNS, inside, outside
+from support.inside.rows import ROWS, Row
+
+IDS = [row.id for row in ROWS]
+
+
+def _require(row: Row) -> None:
+    if row.needs and shutil.which(row.needs) is None:
+        pytest.skip(f"no {row.needs}")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_a_shell_outside_does_it(row: Row):
+    """What a row expects is what happens without the engine."""
+    _require(row)
+    assert outside(row) == []
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("column", COLUMNS, ids=[column.name for column in COLUMNS])
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_a_phase_inside_does_it(row: Row, column: Column):
+    """The same commands pass as phases, and the project has the same afterwards."""
+    _require(row)
+    if column.name in row.gaps:
+        pytest.skip(row.gaps[column.name])
+    assert inside(row, column) == []

@@ -1,0 +1,117 @@
+"""Carries a row out: by a shell outside, and by the real command in each column."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.attacks.host_harness import LIBRARIES, Column, subprocess_user, variables
+from support.inside.rows import Row
+from support.ordinary_user import ORDINARY, readable_python
+from support.paths import OLDER_KERNEL
+
+RANDOM_TREE = Path(__file__).parents[1] / "phase_programs/random_tree.py"
+SECONDS = 100.0
+COLUMNS = (
+    Column("root Medium", "Medium"),
+    Column("user Medium", "Medium", ORDINARY, ORDINARY),
+    Column("root High", "High"),
+)
+ELSEWHERE = (
+    Column("E3", "Medium", tier="E3"),
+    Column("docker", "Medium", backend="docker"),
+)
+
+
+@contextmanager
+def project(row: Row, column: Column | None) -> Iterator[Path]:
+    """The project of a row, prepared, and owned by the column's user."""
+    base = "/var/lib" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="inside-", dir=base) as folder:
+        top = Path(folder, "project")
+        top.mkdir(mode=0o755)
+        Path(folder).chmod(0o755)
+        if column is not None and subprocess_user(column):
+            os.chown(folder, column.user, column.user)
+            os.chown(top, column.user, column.user)
+        shutil.copy(RANDOM_TREE, top)
+        done = shell(row.prepare, top, column)
+        assert done.returncode == 0, done.stdout
+        yield top / row.inside
+
+
+def shell(command: str, where: Path, column: Column | None) -> subprocess.CompletedProcess[str]:
+    """A shell command outside, as the column's user."""
+    who = subprocess_user(column) if column is not None else {}
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=where,
+        env={"PATH": os.environ["PATH"], "HOME": str(where), "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        umask=0o022,
+        **who,
+    )
+
+
+def outside(row: Row) -> list[str]:
+    """What failed when shells carried the row out, and what was there afterwards."""
+    with project(row, None) as where:
+        for command in row.phases:
+            done = shell(command, where, None)
+            if done.returncode:
+                return [done.stdout]
+        return [] if shell(row.check, where, None).returncode == 0 else [row.check]
+
+
+def inside(row: Row, column: Column) -> list[str]:
+    """What failed when phases of the command carried the row out."""
+    with project(row, column) as where:
+        _write(row, where, column)
+        done = _call(row, where, column)
+        if done.returncode:
+            return [done.stdout]
+        checked = shell(row.check, where, column)
+        return [] if checked.returncode == 0 else [row.check, checked.stdout, done.stdout]
+
+
+def _write(row: Row, where: Path, column: Column) -> None:
+    lines = ["[project]", 'name = "inside"', "[cleanroom]", f'policy = "{column.level}"']
+    if column.backend != "embedded":
+        lines.append('image = "cleanroom/base"')
+    for number, command in enumerate(row.phases):
+        lines += [f"[lifecycle.p{number}]", f"command = {json.dumps(command)}"]
+    (where / "make.toml").write_text("\n".join(lines) + "\n")
+
+
+def _call(row: Row, where: Path, column: Column) -> subprocess.CompletedProcess[str]:
+    who = subprocess_user(column)
+    python = readable_python(LIBRARIES, who) if who else sys.executable
+    phases = [f"p{number}" for number in range(len(row.phases))]
+    words = [python, "-B", "-m", "cleanroom", "pipeline", *phases, "--backend", column.backend]
+    if column.tier:
+        words = [python, "-B", str(OLDER_KERNEL), "namespaces", "--", *words]
+    home = where.parent if row.inside == "." else where.parents[1]
+    return subprocess.run(
+        words,
+        cwd=where,
+        env={**variables(), "HOME": str(home), "CLEANROOM_CACHE": str(home / "cache")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=SECONDS,
+        umask=0o022,
+        **who,
+    )
