@@ -189,4 +189,62 @@ HARD_LINKS = (
     ),
 )
 
-ROWS = (*RENAMES, *HARD_LINKS)
+_GIT = (
+    "git() { command git -c user.name=a -c user.email=a@example.org "
+    '-c protocol.file.allow=always "$@"; }; '
+)
+# What people and build tools ask git.
+_ASKED = (
+    'test -z "$(git status --porcelain --untracked-files=no)" && git describe --always --dirty '
+    "&& git log -1 --format=%s && git rev-parse HEAD && git diff --quiet && git ls-files"
+)
+NO_GIT_E3 = {"E3": "its configuration is not shown, so git refuses", "docker": "not shown"}
+
+GIT = (
+    Row(
+        "git-worktree",
+        "git in a linked worktree",
+        f"{_GIT} git init -q main && cd main && echo 1 > a && git add a && git commit -qm one "
+        "&& git tag -am v1 v1 && git worktree add -q ../tree",
+        (f"{_ASKED} && git describe | grep -q v1",),
+        _ASKED,
+        NO_GIT_E3,
+        inside="tree",
+        needs="git",
+    ),
+    Row(
+        "git-submodule",
+        "git in a submodule",
+        f"{_GIT} git init -q lib && echo 1 > lib/a && git -C lib add a && git -C lib commit -qm l "
+        '&& git init -q super && cd super && git submodule --quiet add "$(cd ../lib; pwd)" mod',
+        (_ASKED,),
+        _ASKED,
+        NO_GIT_E3,
+        inside="super/mod",
+        needs="git",
+    ),
+    Row(
+        "git-subfolder",
+        "git in a folder of the repository",
+        f"{_GIT} git init -q . && mkdir sub && echo 1 > sub/a && echo 2 > b "
+        "&& git add sub b && git commit -qm one",
+        (_ASKED,),
+        _ASKED,
+        NO_GIT_E3,
+        inside="sub",
+        needs="git",
+    ),
+    Row(
+        "git-link",
+        "git where .git is a link",
+        f"{_GIT} git init -q p && cd p && echo 1 > a && git add a && git commit -qm one "
+        "&& mv .git ../p.git && ln -s ../p.git .git",
+        (_ASKED,),
+        _ASKED,
+        NO_GIT_E3,
+        inside="p",
+        needs="git",
+    ),
+)
+
+ROWS = (*RENAMES, *HARD_LINKS, *GIT)

@@ -14,14 +14,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cleanroom.backends.base import Change
 from cleanroom.core.beneath import Folder
 from cleanroom.core.paths import parents
-from cleanroom.engine.phases import gitignore
+from cleanroom.engine.phases import git_index, gitignore
 
 FILE = ".gitignore"
 BYTES_MAX = 1 << 20  # of one ignore file or configuration; real ones have some thousands
@@ -30,7 +29,6 @@ INDEX_BYTES_MAX = 256 << 20  # a million tracked files take half of it
 MATCHES_MAX = 30_000_000
 _EXCLUDES_FILE = re.compile(r'\s*excludesfile\s*=\s*(?:"([^"]*)"|([^#;]*?))\s*(?:[#;].*)?$', re.I)
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-_EXTENDED = 0x4000  # in the flags of an entry of the index
 
 # The folder that they are relative to, with a slash, and the patterns of its ignore file.
 Rules = tuple[bytes, tuple[gitignore.Pattern, ...]]
@@ -60,7 +58,8 @@ class HostIgnores:
             return frozenset()
         inside = os.path.relpath(self._project, top)
         prefix = b"" if inside == "." else os.fsencode(inside) + b"/"
-        tracked = _tracked(_content(os.path.join(git, "index"), INDEX_BYTES_MAX))
+        index = _content(os.path.join(git, "index"), INDEX_BYTES_MAX)
+        tracked = frozenset(git_index.paths(index))
         try:
             folder = Folder.at(Path(top))
         except OSError:
@@ -196,40 +195,6 @@ def _repository(project: str) -> tuple[str, str]:
         if top == os.path.dirname(top):
             return "", ""
         top = os.path.dirname(top)
-
-
-def _tracked(index: bytes) -> frozenset[bytes]:
-    """The paths in a git index (versions 2 to 4, SHA-1), as far as it can be read."""
-    if index[:4] != b"DIRC" or len(index) < 12:
-        return frozenset()
-    version, count = struct.unpack_from(">II", index, 4)
-    found: list[bytes] = []
-    at, path = 12, b""
-    try:
-        for _ in range(count):
-            (flags,) = struct.unpack_from(">H", index, at + 60)
-            start = at + (64 if flags & _EXTENDED else 62)
-            if version == 4:
-                dropped, start = _number(index, start)
-                path = path[: len(path) - dropped]
-            else:
-                path = b""
-            end = index.index(b"\0", start)
-            path += index[start:end]
-            found.append(path)
-            at = end + 1 if version == 4 else at + ((end - at + 8) & ~7)
-    except (IndexError, ValueError, struct.error):
-        pass
-    return frozenset(found)
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A number as git's packs write offsets, and where it ends."""
-    value = data[at] & 0x7F
-    while data[at] & 0x80:
-        at += 1
-        value = ((value + 1) << 7) | (data[at] & 0x7F)
-    return value, at + 1
 
 
 def _is_file(path: str) -> bool:

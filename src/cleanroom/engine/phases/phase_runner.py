@@ -25,6 +25,7 @@ from cleanroom.engine.phases.host_commands import HostCommands
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.phase_end import PhaseEnd
 from cleanroom.engine.phases.prove import prove
+from cleanroom.engine.phases.shown_git import ShownGit
 from cleanroom.engine.phases.skipping import Remembered
 from cleanroom.engine.phases.verdict import (
     BROKE_POLICY,
@@ -59,6 +60,7 @@ class PhaseRunner:
         self._supervisor = supervisor
         self._write_back = write_back
         self._go = GoStandardLibrary(context, supervisor)
+        self._git = ShownGit(context)
         self._begun = 0  # phases, for the names of environments
 
     async def run(
@@ -132,6 +134,7 @@ class PhaseRunner:
         phase = current.phase
         await self._supervisor.wait_opened(phase.services)
         spec = environment_spec(self._context, current, self._supervisor.access(phase.services))
+        spec = await self._git.beside(current, spec)
         spec = await self._go.below(current, spec)
         observed: ObservedEnvironment | None = None
         results: list[ExecResult] = []

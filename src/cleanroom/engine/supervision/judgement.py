@@ -19,6 +19,8 @@ NOTICE_TAGS = frozenset(("pycache", "resolver", "probe"))
 # The C library itself looks for the sockets of resolvers and loggers, in every `ls -l`:
 # no level counts that against a phase.
 SOCKETS_RULE, HABITUAL_TAGS = "network.sockets", frozenset(("resolver", "probe"))
+# git refreshes its index in `git status`, and goes on where it cannot
+INDEX_TAG = "git-index"
 # such a record is a query for a name that no packet followed:
 # a packet would carry the name in its own record
 NAMES_RULE = "network.names"
@@ -41,6 +43,8 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
             return "tolerated", expected.reason
     if attempt.rule == SOCKETS_RULE and not HABITUAL_TAGS.isdisjoint(attempt.tags):
         return "notice", ", ".join(attempt.tags)
+    if INDEX_TAG in attempt.tags:
+        return "notice", "git refreshes the index of a repository that is shown read-only"
     if attempt.outcome == "observed" and attempt.rule == RECORD_RULE:
         return "notice", "allowed at this level, and recorded"
     harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)

@@ -334,6 +334,10 @@ class Files:
         if (exists and needs == "new") or (not exists and needs == "old"):
             return None
         code = errno.EROFS if exists or self._paths.parent_exists(path) else errno.ENOENT
+        # git locks its index to refresh it in commands that only look, and goes on without
+        folder, name = os.path.split(path)
+        if name == "index.lock" and self._paths.exists(f"{folder}/HEAD"):
+            return Response(code, rule, {"path": shown(path)}, ("git-index",))
         if not path.startswith(self._rules.read_only):
             tags = ("probe",) if f"{path}/".startswith(_SYSTEM_CACHES) else ()
             return Response(code, rule, {"path": shown(path)}, tags)
