@@ -106,6 +106,42 @@ def test_runs_have_databases_of_their_own_on_one_server(pooled: Project):
     assert pool(pooled, "status")["id"] == started["id"]
 
 
+def test_databases_that_a_run_made_are_its_own_and_go_with_it(pooled: Project):
+    """Another run cannot connect to one, whichever it was copied from, nor drop it, nor take its
+    guard away; when the run ends the next may use its name.
+    """
+    psql = find_postgres(os.environ["PATH"]).helpers["psql"]
+    make = "; ".join(
+        [
+            f"set -e; {psql} -Xc 'CREATE DATABASE plain'",
+            f"{psql} -Xc 'CREATE DATABASE low TEMPLATE template0'",
+            f'{psql} -Xc "CREATE DATABASE copy TEMPLATE $PGDATABASE"',
+            f"{psql} -Xc 'SELECT lo_create(7)' -d postgres",
+            f"{psql} -Xc 'ALTER DATABASE plain IS_TEMPLATE true'",
+        ]
+    )
+    look = " && ".join(
+        [
+            f"{psql} -Xd postgres -c 'SELECT 1'",
+            *(f"! {psql} -Xd {name} -c 'SELECT 1'" for name in ("plain", "low", "copy")),
+            *(f"! {psql} -Xd {name} -c 'SELECT 1'" for name in ("app", "template1")),
+            f"! {psql} -Xc 'DROP DATABASE low'",
+            f"! {psql} -Xc 'DROP EVENT TRIGGER cleanroom_owner_only'",
+            f"! {psql} -Xc 'DROP EXTENSION plpgsql CASCADE'",
+        ]
+    )
+    write(pooled, {"make": make, "long": f"{make}; sleep 30", "look": look})
+    pool(pooled, "start")
+    assert pooled.call("run", "make").result["outcome"] == "passed"
+    engine = pooled.started("run", "long", "--backend", "embedded")
+    pooled.wait_running(engine, "sleep 30")
+    result = pooled.call("run", "look").result
+    assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
+    engine.terminate()
+    engine.wait(20)
+    assert pooled.call("run", "make").result["outcome"] == "passed"
+
+
 def test_a_key_value_server_is_new_for_each_run(pooled: Project):
     """Keys, settings and users that one run leaves are not there for the next,
     whose server was ready before it came; it has another password.

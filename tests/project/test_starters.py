@@ -187,7 +187,7 @@ POSTGRES = 'DATABASE_URL = "postgres://shop@localhost/shop"\n'
         (
             {**DJANGO, "shop/settings.py": POSTGRES},
             ["postgres"],
-            {"postgres": {"superuser": True}},
+            None,
         ),
         (
             {**TESTED, "requirements.txt": "asyncpg\npytest\n", "app/config.py": POSTGRES},

@@ -29,7 +29,6 @@ class Kind(NamedTuple):
     phases: tuple[str, ...] = ("init", "build", "test", "validate")
     init: tuple[str, ...] = ()  # further words of `init`
     services: str = ""  # that its make.toml names
-    further: str = ""  # lines of its make.toml, of services
 
 
 KINDS = {
@@ -38,12 +37,7 @@ KINDS = {
     "pyproject-only": Kind(managers="pip"),
     "python-poetry": Kind(managers="pip"),
     "python-tox": Kind(managers="pip"),
-    "django": Kind(
-        managers="pip",
-        services='cleanroom.containers = ["postgres"]',
-        # Django makes a database for its tests.
-        further="[cleanroom.services.postgres]\nsuperuser = true\n",
-    ),
+    "django": Kind(managers="pip", services='cleanroom.containers = ["postgres"]'),
     "typescript-npm": Kind("npm", "npm"),
     "monorepo": Kind("npm", "npm pip"),
     "rust": Kind("cargo", "cargo"),
@@ -66,7 +60,6 @@ def test_a_project_that_nobody_prepared_passes(tmp_path: Path, cache: Path, name
     if kind.services:
         stranger.begin(kind.init)
         stranger.uncomment("cleanroom.containers", kind.services)
-        stranger.add(kind.further)
     cold, *_ = stranger.passes(kind.phases, init=kind.init)
     assert {one["manager"] for one in cold.sets} >= {*kind.managers.split()}
 

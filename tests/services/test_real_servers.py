@@ -92,6 +92,19 @@ async def test_the_role_is_no_superuser_and_knows_no_other_password(
         assert (await query(plain, "SELECT 1", PGPASSWORD=""))[0] == 2
 
 
+async def test_the_role_makes_databases_unless_it_may_not(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
+    """A test runner's database can be made, used and dropped; createdb = false forbids it."""
+    async with running(prepared(), shared_cache) as plain:
+        assert await query(plain, "CREATE DATABASE test_app TEMPLATE app") == (0, "")
+        made = "CREATE EXTENSION citext; SELECT 'A'::citext = 'a', count(*) FROM item"
+        assert await query(plain, made, PGDATABASE="test_app") == (0, "t|1\n")
+        assert await query(plain, "DROP DATABASE test_app", PGDATABASE="postgres") == (0, "")
+    async with running(prepared(createdb=False), shared_cache) as plain:
+        assert (await query(plain, "CREATE DATABASE test_app"))[0] == 1
+
+
 async def test_superuser_is_given_when_asked_for(
     prepared: Callable[..., Recipe], shared_cache: TemplateCache
 ):

@@ -18,7 +18,7 @@ from cleanroom.model.errors import CleanroomError, ProjectError
 from cleanroom.model.plan import Origin, Ready, ServiceSpec
 from cleanroom.services import phase_variables, resolve
 from cleanroom.services.base import PRIVATE, Recipe
-from cleanroom.services.postgres import lease_variables
+from cleanroom.services.postgres_leases import lease_variables
 from cleanroom.services.templates import TemplateCache
 
 CALLER = {"PATH": "/usr/bin:/bin"}

@@ -96,8 +96,8 @@ class Bench:
             return await forever(inside) if inside.argv[0].startswith("serve") else 0
         folder = self.runs / self.identity / "data/services" / inside.environment.id
         text = (folder / "private" / Path(inside.argv[-1]).name).read_text()
-        words = next(line for line in text.splitlines() if " DATABASE " in line and "run_" in line)
-        self.statements.append(" ".join(words.split()[:3]).replace(" IF", ""))
+        made = [line for line in text.splitlines() if line.startswith(("CREATE DAT", "DROP DAT"))]
+        self.statements += [" ".join(line.split()[:3]).replace(" IF", "") for line in made]
         if any(word in text for word in self.refused):
             inside.write(b"ERROR: refused")
             return 3

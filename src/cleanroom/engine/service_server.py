@@ -91,12 +91,13 @@ def poolable_services(plan: Plan) -> frozenset[str]:
         if service.kind in POOLABLE_KINDS and not service.superuser
     )
     if not names:
+        superusers = [repr(service.name) for service in plan.services if service.superuser]
+        found = "found none that can be pooled"
+        if superusers:
+            found = f"found {', '.join(superusers)} with superuser = true, which no pool has"
         raise UsageError(
             "CR-SESSION-007",
-            (
-                "expected a phase that names a PostgreSQL or a key-value server, found none "
-                "that can be pooled"
-            ),
+            f"expected a phase that names a PostgreSQL or a key-value server, {found}",
             hint=(
                 "a pool holds these, where the database's role is an ordinary one; other "
                 "services start with each run"

@@ -53,6 +53,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str] = {}  # environment of the service process itself
     init: tuple[str, ...] = ()  # SQL files, absolute
     options: dict[str, str] = {}  # server settings
+    createdb: bool = True  # the phase's role may make databases
     superuser: bool = False
     restarts_max: int = 3
     restart_window_seconds: float = 60.0

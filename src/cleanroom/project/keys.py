@@ -208,6 +208,9 @@ class ServiceKeys(msgspec.Struct, frozen=True, kw_only=True):
     options: Annotated[
         dict[str, str] | None, key("words", "Server settings, such as shared_buffers.")
     ] = None
+    createdb: Annotated[
+        bool | None, key("flag", "The phase's database role may make databases.", "true")
+    ] = None
     superuser: Annotated[
         bool | None, key("flag", "The phase's database role is a superuser.", "false")
     ] = None

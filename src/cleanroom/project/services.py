@@ -133,6 +133,7 @@ def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
             _existing(path, index, node, root) for index, path in enumerate(keys.init or ())
         ),
         options=keys.options or {},
+        createdb=True if keys.createdb is None else keys.createdb,
         superuser=bool(keys.superuser),
         restarts_max=3 if keys.restarts_max is None else keys.restarts_max,
         restart_window_seconds=keys.restart_window or 60.0,

@@ -82,6 +82,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     phase_variables: dict[str, str] = {}  # environment variables of a phase that names it
     env: dict[str, str] = {}  # the project's own names for them: variable -> text with {facts}
     secrets: tuple[str, ...] = ()  # values to be redacted everywhere
+    createdb: bool = False  # the phases' role may make databases on the server
     restarts_max: int = 3
     restart_window_seconds: float = 60.0
 

@@ -187,7 +187,7 @@ def recipe(
         # The role has the template's password until this one succeeds. A restarted server keeps
         # the run's password, and setting it again does no harm.
         first_probe=_probe(
-            to, secret, "SELECT 1", f"ALTER ROLE {ROLE} PASSWORD {_quoted(password)}"
+            to, secret, "SELECT 1", f"ALTER ROLE {ROLE} PASSWORD {quoted(password)}"
         ),
         administer=(*_psql(spec, programs), "-c"),
         # Each probe is a connection and a password exchange: about 10 ms of processor time on
@@ -196,8 +196,9 @@ def recipe(
         stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
         port=port,
         to=to,
-        phase_variables=_phase_variables(spec.name, spec.env, port, password),
+        phase_variables=role_variables(spec.name, spec.env, port, password),
         secrets=(password, secret),
+        createdb=spec.createdb,
     )
 
 
@@ -221,6 +222,7 @@ def _template_key(
         programs.sha256,
         sorted(settings.items()),
         spec.superuser,
+        spec.createdb,
         init,
         cache_identity,
     )
@@ -244,10 +246,12 @@ def _files(
         "ident_file": f"{PRIVATE}/ident.conf",
     }
     privilege = "SUPERUSER" if spec.superuser else "NOSUPERUSER"
+    if spec.createdb:
+        privilege += " CREATEDB"
     # Until a run gives it a password of its own the role has the template's,
     # so that init SQL can run as the role.
     role = (
-        f"CREATE ROLE {ROLE} LOGIN {privilege} PASSWORD {_quoted(secret)};\n"
+        f"CREATE ROLE {ROLE} LOGIN {privilege} PASSWORD {quoted(secret)};\n"
         f"CREATE DATABASE {DATABASE} OWNER {ROLE};\n"
     )
     return {
@@ -255,9 +259,7 @@ def _files(
         "pgpass": f"*:*:*:*:{secret}\n",
         "hba.conf": "local all all scram-sha-256\n",
         "ident.conf": "",
-        "postgresql.conf": "".join(
-            f"{name} = {_quoted(value)}\n" for name, value in server.items()
-        ),
+        "postgresql.conf": "".join(f"{name} = {quoted(value)}\n" for name, value in server.items()),
         "prepare.sh": _prepare(programs, init),
         "start.sh": START.replace(
             "$LOCKS", f"{CLUSTER}/postmaster.pid {run_folder(spec.name)}/.s.PGSQL.{PORT}.lock"
@@ -306,37 +308,7 @@ def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
     )
 
 
-def lease_begins(name: str, password: str) -> str:
-    """A script for psql: make a database `name`, a copy of the prepared one, and the role `name`,
-    which owns it and everything in it.
-
-    REASSIGN OWNED also takes other databases of the role, so the prepared one is given back.
-    Nobody but its owner may connect to a database.
-    """
-    return f"""\
-REVOKE CONNECT ON DATABASE {DATABASE}, postgres FROM PUBLIC;
-CREATE ROLE {name} LOGIN PASSWORD {_quoted(password)};
-CREATE DATABASE {name} TEMPLATE {DATABASE} OWNER {name};
-REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;
-\\connect {name}
-REASSIGN OWNED BY {ROLE} TO {name};
-ALTER DATABASE {DATABASE} OWNER TO {ROLE};
-"""
-
-
-def lease_ends(name: str) -> str:
-    """A script for psql: remove the database and the role, whoever is connected."""
-    return f"DROP DATABASE IF EXISTS {name} WITH (FORCE);\nDROP ROLE IF EXISTS {name};\n"
-
-
-def lease_variables(recipe: Recipe, name: str, password: str) -> dict[str, str]:
-    """The environment variables of a run's phases, where the run leases the database `name`."""
-    return _phase_variables(
-        recipe.name, recipe.env, recipe.port, password, role=name, database=name
-    )
-
-
-def _phase_variables(
+def role_variables(
     name: str,
     env: Mapping[str, str],
     port: int,
@@ -345,6 +317,7 @@ def _phase_variables(
     role: str = ROLE,
     database: str = DATABASE,
 ) -> dict[str, str]:
+    """The environment variables of phases that use this role and database."""
     url = f"postgresql://{role}:{password}@127.0.0.1:{port}/{database}"
     facts = {
         "host": "127.0.0.1",
@@ -366,7 +339,7 @@ def _phase_variables(
     }
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """A string literal, for SQL and for postgresql.conf.
 
     A backslash is doubled for postgresql.conf; no secret contains one.

@@ -16,7 +16,7 @@ from cleanroom.engine.supervision.service import Service
 from cleanroom.engine.supervision.service_data import drop_private, write_private
 from cleanroom.engine.supervision.supervisor import Supervisor
 from cleanroom.model.errors import CleanroomError, ServiceFailed
-from cleanroom.services import new_secret, postgres
+from cleanroom.services import new_secret, postgres_leases
 from cleanroom.services.base import PRIVATE
 
 STATEMENT_SECONDS = 60.0  # copying a large database takes seconds
@@ -32,6 +32,8 @@ class Databases:
         self._numbers = itertools.count(1)
         # service -> database and password that its next run gets
         self._spare: dict[str, tuple[str, str]] = {}
+        # services that are fit for several runs
+        self._shared: set[str] = set()
 
     async def assign(self, service: Service) -> tuple[str, str, bool]:
         """Assign a database to one run: its name, its password, and whether it exists already.
@@ -53,7 +55,7 @@ class Databases:
             async with self._lock:
                 if name not in self._spare:
                     spare = self._new()
-                    await self._execute(service, postgres.lease_begins(*spare))
+                    await self._create(service, *spare)
                     self._spare[name] = spare
 
     async def make(self, service: Service, database: str, password: str) -> None:
@@ -63,7 +65,7 @@ class Databases:
             CleanroomError: the service is not there, or the server refused.
         """
         async with self._lock:
-            await self._execute(service, postgres.lease_begins(database, password))
+            await self._create(service, database, password)
 
     async def drop(self, service: Service, database: str) -> None:
         """Remove a database and its role, and end all connections to it.
@@ -72,7 +74,15 @@ class Databases:
             CleanroomError: the service is not there, or the server refused.
         """
         async with self._lock:
-            await self._execute(service, postgres.lease_ends(database))
+            await self._execute(service, postgres_leases.lease_ends(database))
+
+    async def _create(self, service: Service, database: str, password: str) -> None:
+        """Create a database and its role, on a server that is made fit for it the first time."""
+        recipe = service.recipe
+        if recipe.name not in self._shared:
+            await self._execute(service, postgres_leases.sharing_begins(recipe))
+            self._shared.add(recipe.name)
+        await self._execute(service, postgres_leases.lease_begins(recipe, database, password))
 
     def _new(self) -> tuple[str, str]:
         password = new_secret()

@@ -1,5 +1,5 @@
 """Which run has which part of a pool: a database of a server that runs share,
-or a whole server of a kind that cannot be divided.
+or a whole server that cannot be divided, which one run has at a time.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from cleanroom.engine.shared_services.service_table import ServiceTable
 from cleanroom.engine.supervision.service import Service
 from cleanroom.model.errors import CleanroomError
 from cleanroom.model.events import Note, Subject
-from cleanroom.services import postgres
-
-# Kinds of servers in which each run of a pool has a part of its own;
-# any other server is leased to one run at a time.
-DIVISIBLE_KINDS = ("postgres",)
+from cleanroom.services import postgres_leases
 
 
 class Lease(NamedTuple):
@@ -61,14 +57,14 @@ class Leases:
         self._whole_servers: set[str] = set()
 
     def prepare(self, service: Service) -> None:
-        """Create a database for the next run, where the server's kind can be divided."""
-        if service.recipe.kind in DIVISIBLE_KINDS:
+        """Create a database for the next run, where the server can be divided."""
+        if postgres_leases.divisible(service.recipe):
             self._tasks.start_soon(self._databases.prepare, service)
 
     def lease_server(self, run: RunLeases, service: Service) -> bool:
         """Lease the whole server, unless it is divisible. False where another run has it."""
         name = service.recipe.name
-        if service.recipe.kind in DIVISIBLE_KINDS:
+        if postgres_leases.divisible(service.recipe):
             return True
         if name in self._whole_servers:
             return False
@@ -83,7 +79,7 @@ class Leases:
 
         A database that has still to be created is pending: `create` it once the grant is sent.
         """
-        if service.recipe.kind not in DIVISIBLE_KINDS:
+        if not postgres_leases.divisible(service.recipe):
             return grant, None
         name, password, exists = await self._databases.assign(service)
         pending = None
@@ -94,7 +90,7 @@ class Leases:
             pending = PendingDatabase(service, name, password)
         grant = msgspec.structs.replace(
             grant,
-            variables=postgres.lease_variables(service.recipe, name, password),
+            variables=postgres_leases.lease_variables(service.recipe, name, password),
             secrets=(password,),
             resources=(*grant.resources, f"database {name}"),
         )

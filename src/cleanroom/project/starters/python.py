@@ -289,10 +289,7 @@ def _services(project: _Project) -> tuple[StarterService, ...]:
     texts = [read_text(project.root / name) for name in names[:50]]
     if any("sqlite" in text for text in texts) or not any(map(_POSTGRES.search, texts)):
         return ()
-    if not _uses_django(project):
-        return (StarterService(name="postgres", keys={}),)
-    comment = "The tests of Django make a database of their own"
-    return (StarterService(name="postgres", keys={"superuser": True}, comment=comment),)
+    return (StarterService(name="postgres", keys={}),)
 
 
 def _has_scripts(project: _Project) -> bool:
