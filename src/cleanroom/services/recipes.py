@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import secrets as randomness
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
-from cleanroom.model.errors import ProjectError
+from cleanroom.model.errors import BackendUnavailable, ProjectError
 from cleanroom.model.plan import ServiceKind, ServiceSpec
 from cleanroom.services import generic, images, postgres, redis
 from cleanroom.services.base import Recipe
+from cleanroom.services.extensions import created_extensions, missing_extensions
 from cleanroom.services.images import ImageFacts, ImageInspector
-from cleanroom.services.programs import Programs, find_postgres, find_redis
+from cleanroom.services.programs import (
+    Programs,
+    all_postgres,
+    all_redis,
+    find_postgres,
+    find_redis,
+    has_version,
+)
 from cleanroom.services.templates import TemplateCache
 
+_FIND: dict[ServiceKind, Callable[[str, str, str, str], Programs]] = {
+    "postgres": find_postgres,
+    "redis": find_redis,
+}
+_ALL: dict[ServiceKind, Callable[[str, str, str], Iterator[Programs]]] = {
+    "postgres": all_postgres,
+    "redis": all_redis,
+}
 USUAL_PORTS: dict[ServiceKind, int] = {"postgres": postgres.PORT, "redis": redis.PORT}
 
 
@@ -68,7 +86,7 @@ def resolve(
         return tuple(
             _from_image(spec, ports[spec.name], image(_image_name(spec)), run) for spec in specs
         )
-    finders = _finders({spec.kind for spec in specs}, caller, root)
+    finders = _finders(specs, caller, root)
     return tuple(_from_host(spec, ports[spec.name], finders, run) for spec in specs)
 
 
@@ -84,12 +102,15 @@ def phase_variables(recipes: Sequence[Recipe]) -> dict[str, str]:
 
 
 def _from_host(
-    spec: ServiceSpec, port: int, finders: Mapping[ServiceKind, Callable[[], Programs]], run: _Run
+    spec: ServiceSpec,
+    port: int,
+    finders: Mapping[tuple[ServiceKind, str], Callable[[], Programs]],
+    run: _Run,
 ) -> Recipe:
     """The service with programs of this machine."""
     if spec.kind == "generic":
         return generic.recipe(spec, caller=run.caller, root=run.root, tools=run.tools, port=port)
-    return _built_in(spec, port, finders[spec.kind](), run)
+    return _built_in(spec, port, finders[spec.kind, spec.version](), run)
 
 
 def _from_image(spec: ServiceSpec, port: int, facts: ImageFacts, run: _Run) -> Recipe:
@@ -102,13 +123,15 @@ def _from_image(spec: ServiceSpec, port: int, facts: ImageFacts, run: _Run) -> R
 
 
 def _built_in(spec: ServiceSpec, port: int, programs: Programs, run: _Run) -> Recipe:
-    _check_version(spec, programs)
+    _check_version(spec, programs, run)
     if spec.kind == "redis":
         return redis.recipe(spec, programs, secrets=run.secrets, port=port)
+    init = postgres.read_init(spec)
+    _check_extensions(spec, programs, init, run)
     return postgres.recipe(
         spec,
         programs,
-        init=postgres.read_init(spec),
+        init=init,
         cache=run.cache,
         secrets=run.secrets,
         port=port,
@@ -116,26 +139,21 @@ def _built_in(spec: ServiceSpec, port: int, programs: Programs, run: _Run) -> Re
 
 
 def _finders(
-    kinds: set[ServiceKind], caller: Mapping[str, str], root: str
-) -> dict[ServiceKind, Callable[[], Programs]]:
-    """Look for the programs of all servers at once.
+    specs: Sequence[ServiceSpec], caller: Mapping[str, str], root: str
+) -> dict[tuple[ServiceKind, str], Callable[[], Programs]]:
+    """Look for the programs of all servers at once, by kind and version.
 
-    Each function gives what was found of its kind, or raises why nothing was.
+    Each function gives what was found, or raises why nothing was.
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    find: dict[ServiceKind, Callable[[str, str, str], Programs]] = {
-        "postgres": find_postgres,
-        "redis": find_redis,
-    }
-    path = caller.get("PATH", "")
-    with ThreadPoolExecutor(len(find)) as threads:
+    wanted = {(spec.kind, spec.version) for spec in specs if spec.kind in _FIND}
+    with ThreadPoolExecutor(max(len(wanted), 1)) as threads:
         return {
-            kind: threads.submit(
-                find[kind], path, caller.get(f"CLEANROOM_{kind.upper()}_BIN", ""), root
+            (kind, version): threads.submit(
+                _FIND[kind], *_where(kind, caller, root), version
             ).result
-            for kind in find
-            if kind in kinds
+            for kind, version in wanted
         }
 
 
@@ -153,21 +171,54 @@ def _image_name(spec: ServiceSpec) -> str:
     )
 
 
-def _check_version(spec: ServiceSpec, programs: Programs) -> None:
-    wanted = spec.version.split(".") if spec.version else []
-    if programs.version.split(".")[: len(wanted)] != wanted:
-        raise ProjectError(
-            "CR-SERVICE-003",
-            (
-                f"cleanroom.services.{spec.name}.version: expected {spec.version}, found "
-                f"{programs.version} ({programs.source}: {programs.server})"
-            ),
-            hint=(
-                f"correct the version, or let CLEANROOM_{spec.kind.upper()}_BIN name a "
-                f"{spec.version}"
-            ),
-            where=str(spec.origin or ""),
-        )
+def _check_version(spec: ServiceSpec, programs: Programs, run: _Run) -> None:
+    if has_version(programs, spec.version):
+        return
+    known = [programs]
+    if programs.source != "image":
+        with suppress(BackendUnavailable):
+            known = list(_ALL[spec.kind](*_where(spec.kind, run.caller, run.root)))
+    found = ", ".join(f"{each.version} ({each.source}: {each.server})" for each in known)
+    raise ProjectError(
+        "CR-SERVICE-003",
+        f"cleanroom.services.{spec.name}.version: expected {spec.version}, found {found}",
+        hint=_version_hint(spec, programs),
+        where=str(spec.origin or ""),
+    )
+
+
+def _check_extensions(
+    spec: ServiceSpec, programs: Programs, init: Sequence[postgres.InitFile], run: _Run
+) -> None:
+    """See that the server has the extensions that the init files create, before it is started."""
+    asked = [
+        extension
+        for path, file in zip(spec.init, init, strict=True)
+        for extension in created_extensions(os.path.relpath(path, run.root), file.text)
+    ]
+    if not asked or set(programs.extensions or ()) >= {extension.name for extension in asked}:
+        return
+    others: list[Programs] = []
+    with suppress(BackendUnavailable):
+        found = all_postgres(run.caller.get("PATH", ""), root=run.root)
+        others += (other for other in found if other.server != programs.server)
+    if error := missing_extensions(spec.name, asked, programs, others):
+        raise error
+
+
+def _version_hint(spec: ServiceSpec, programs: Programs) -> str:
+    if programs.source == "image":
+        return "correct the version, or name an image that has it"
+    major = spec.version.partition(".")[0]
+    hint = f"correct the version, or let CLEANROOM_{spec.kind.upper()}_BIN name a {spec.version}"
+    if spec.kind == "postgres":
+        hint += f"; Debian's and PostgreSQL's own packages call it postgresql-{major}"
+    return hint
+
+
+def _where(kind: ServiceKind, caller: Mapping[str, str], root: str) -> tuple[str, str, str]:
+    """What the finders take: the caller's PATH, the server that it names, the project."""
+    return caller.get("PATH", ""), caller.get(f"CLEANROOM_{kind.upper()}_BIN", ""), root
 
 
 def _ports(specs: Sequence[ServiceSpec]) -> dict[str, int]:

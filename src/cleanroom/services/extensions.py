@@ -1,0 +1,115 @@
+"""Extensions that SQL files create, and whether a PostgreSQL server has them.
+
+A file is read as the server's scanner would: comments, strings, function bodies and the rows of a
+dump contain no statement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from cleanroom.model.errors import ServiceFailed
+from cleanroom.services.programs import Programs
+
+# What is passed over, then the statement itself. Each alternative begins with another character
+# or word, so none is tried twice at one place.
+_SQL = re.compile(
+    r"""
+      --[^\n]*
+    | /\*.*?\*/
+    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+    | \b[eE]'(?:[^'\\]|''|\\.)*'
+    | '(?:[^']|'')*'
+    | "[^"\n]*"
+    | (?i:\bCOPY\b)[^;']*(?i:\bFROM\s+STDIN\b)[^;]*;.*?^\\\.$
+    | (?i:\bCREATE\s+EXTENSION\s+(?:IF\s+NOT\s+EXISTS\s+)?)(?P<name>"[^"\n]+"|\w+)
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+SHOWN_MAX = 60  # of the extensions that there are; a server with all of contrib has about 50
+
+
+class CreatedExtension(msgspec.Struct, frozen=True):
+    """One `CREATE EXTENSION` of a file."""
+
+    name: str
+    file: str
+    line: int
+
+
+def created_extensions(file: str, text: str) -> tuple[CreatedExtension, ...]:
+    """The extensions that SQL creates, in order. `file` is its name for people."""
+    return tuple(
+        CreatedExtension(_name(found["name"]), file, text.count("\n", 0, found.start("name")) + 1)
+        for found in _SQL.finditer(text)
+        if found["name"]
+    )
+
+
+def missing_extensions(
+    service: str,
+    asked: Sequence[CreatedExtension],
+    programs: Programs,
+    others: Iterable[Programs],
+) -> ServiceFailed | None:
+    """Why `programs` cannot run the files, where they create extensions that it lacks.
+
+    `others` are further servers of this machine, one of which may have all of them.
+    """
+    if programs.extensions is None:
+        return None
+    missing = [each for each in asked if each.name not in programs.extensions]
+    if not missing:
+        return None
+    wanted = "; ".join(f"{each.file}:{each.line}: {each.name}" for each in missing)
+    return ServiceFailed(
+        "CR-SERVICE-032",
+        (
+            f"service {service!r}: this server, PostgreSQL {programs.version} "
+            f"({programs.source}: {programs.server}), lacks extensions that its init files create: "
+            f"{wanted}; it has {_shown(programs.extensions)}"
+        ),
+        hint=_hint(service, {each.name for each in asked}, [programs, *others]),
+        where=f"{missing[0].file}:{missing[0].line}",
+    )
+
+
+def _hint(service: str, asked: set[str], servers: Sequence[Programs]) -> str:
+    for other in servers[1:]:
+        if asked <= set(other.extensions or ()):
+            major = other.version.partition(".")[0]
+            return (
+                f"PostgreSQL {other.version} in {other.server} has all of them: "
+                f'version = "{major}" under [cleanroom.services.{service}] takes it'
+            )
+    parts = []
+    for other in servers[1:]:
+        has = sorted(asked & set(other.extensions or ()))
+        lacks = sorted(asked - set(other.extensions or ()))
+        if has:
+            parts.append(f"{other.version} in {other.server} has {_said(has)}, not {_said(lacks)}")
+    parts.append(
+        "Debian's and PostgreSQL's own packages have pgcrypto and uuid-ossp (postgresql-N), vector "
+        "is postgresql-N-pgvector, PostGIS postgresql-N-postgis-3; CLEANROOM_POSTGRES_BIN or "
+        "`version` chooses the server"
+    )
+    if asked & {"pgcrypto", "uuid-ossp"}:
+        parts.append("gen_random_uuid() and sha256() need no extension")
+    return "; ".join(parts)
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN_MAX
+    return ", ".join(names[:SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def _said(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _name(written: str) -> str:
+    """A quoted name as it is; any other in lower case."""
+    return written[1:-1] if written.startswith('"') else written.lower()
