@@ -24,6 +24,11 @@ def run_folder(name: str) -> str:
     return f"/run/cleanroom/{name}"
 
 
+def clients_folder(name: str) -> str:
+    """The folder of a service's client programs, inside the environments of phases."""
+    return f"/run/cleanroom/{name}.clients"
+
+
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """A request that a ready service answers.
 
@@ -82,6 +87,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     phase_variables: dict[str, str] = {}  # environment variables of a phase that names it
     env: dict[str, str] = {}  # the project's own names for them: variable -> text with {facts}
     secrets: tuple[str, ...] = ()  # values to be redacted everywhere
+    # a host folder of links to the server's client programs, for phases; "" where there are none
+    clients: str = ""
     createdb: bool = False  # the phases' role may make databases on the server
     restarts_max: int = 3
     restart_window_seconds: float = 60.0

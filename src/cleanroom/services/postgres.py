@@ -19,6 +19,7 @@ from cleanroom.core.files import open_to_read
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import ServiceSpec
 from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
+from cleanroom.services.clients import link_clients
 from cleanroom.services.common import (
     base_variables,
     location_variables,
@@ -199,6 +200,7 @@ def recipe(
         phase_variables=role_variables(spec.name, spec.env, port, password),
         secrets=(password, secret),
         createdb=spec.createdb,
+        clients=link_clients(cache.folder / "clients", programs.clients),
     )
 
 

@@ -46,7 +46,7 @@ def environment_spec(
         run_id=context.run_id,
         role="phase",
         policy=phase.policy,
-        variables=_variables(context, current, tools, services.variables),
+        variables=_variables(context, current, tools, services),
         working_directory=phase.working_directory or planned.path,
         workspace=workspace_spec(context, planned),
         mounts=(
@@ -138,10 +138,11 @@ def _variables(
     context: RunContext,
     current: CurrentPhase,
     tools: Sequence[str],
-    service_variables: dict[str, str],
+    services: ServiceAccess,
 ) -> dict[str, str]:
     """All variables of a hermetic phase's commands; later groups win."""
     phase = current.phase
+    service_variables = services.variables
     project = {**phase.variables, **_markers(context, current)}
     if phase.policy.inherits_variables:
         inherited = {
@@ -149,13 +150,14 @@ def _variables(
             for name, value in context.caller.items()
             if name in phase.passed or _may_inherit(phase, name, value)
         }
+        inherited = _with_clients(inherited, services.path)
         return {**inherited, "TMPDIR": TEMPORARY, **service_variables, **project}
     tool_variables = {
         name: path for name, path in context.plan.tool_variables.items() if _lies_in(path, tools)
     }
     passed = {name: context.caller[name] for name in phase.passed if name in context.caller}
     return {
-        **_fixed_variables(context, current, tools),
+        **_with_clients(_fixed_variables(context, current, tools), services.path),
         **switches(phase.policy),
         **package_caches(phase.policy, context.plan, HOME),
         **(context.dependencies.variables if phase.policy.offline else {}),
@@ -174,6 +176,13 @@ def without_job_server(flags: str) -> str:
     """
     options, dashes, definitions = flags.partition(" -- ")
     return _JOB_SERVER.sub("", options) + dashes + definitions
+
+
+def _with_clients(variables: dict[str, str], folders: Sequence[str]) -> dict[str, str]:
+    """The variables with these folders first on PATH, where it is the engine that sets it."""
+    if not folders or "PATH" not in variables:
+        return variables
+    return {**variables, "PATH": os.pathsep.join((*folders, variables["PATH"]))}
 
 
 def _version_variables(

@@ -38,8 +38,9 @@ class ServiceAccess(NamedTuple):
     """How a phase reaches the services that it names."""
 
     port_forwards: tuple[PortForward, ...]
-    mounts: tuple[Mount, ...]  # the folders of their sockets
+    mounts: tuple[Mount, ...]  # the folders of their sockets and of their client programs
     variables: dict[str, str]
+    path: tuple[str, ...] = ()  # folders that go before PATH
 
 
 class SharedService(Protocol):

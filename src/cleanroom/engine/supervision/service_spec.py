@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,8 @@ import msgspec
 from cleanroom.backends.base import EnvironmentSpec, Mount
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import Service
-from cleanroom.services.base import DATA, PRIVATE, run_folder
+from cleanroom.services import Recipe
+from cleanroom.services.base import DATA, PRIVATE, clients_folder, run_folder
 
 
 def service_spec(context: RunContext, service: Service) -> EnvironmentSpec:
@@ -34,6 +36,19 @@ def service_folder(context: RunContext, service: Service) -> Path:
     if service.shared is not None:
         return service.shared.folder
     return context.scratch / "services" / service.environment_id
+
+
+def client_mounts(recipes: Sequence[Recipe]) -> tuple[Mount, ...]:
+    """What a phase is shown of these services' client programs: the links, and where they lead."""
+    with_clients = [recipe for recipe in recipes if recipe.clients]
+    folders = dict.fromkeys(folder for recipe in with_clients for folder in recipe.programs)
+    return (
+        *(Mount(source=folder, target=folder) for folder in folders),
+        *(
+            Mount(source=recipe.clients, target=clients_folder(recipe.name))
+            for recipe in with_clients
+        ),
+    )
 
 
 def _spec(context: RunContext, service: Service, data: Mount) -> EnvironmentSpec:

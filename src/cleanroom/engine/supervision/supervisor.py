@@ -28,11 +28,11 @@ from cleanroom.engine.supervision.service import (
 from cleanroom.engine.supervision.service_data import ServiceData
 from cleanroom.engine.supervision.service_errors import given_up
 from cleanroom.engine.supervision.service_runner import STOP_SECONDS, ServiceRunner
-from cleanroom.engine.supervision.service_spec import service_folder
+from cleanroom.engine.supervision.service_spec import client_mounts, service_folder
 from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
 from cleanroom.model.events import LINK, Recovery, Subject
 from cleanroom.services import Recipe, TemplateCache, phase_variables
-from cleanroom.services.base import run_folder
+from cleanroom.services.base import clients_folder, run_folder
 
 
 class Supervisor:
@@ -100,16 +100,20 @@ class Supervisor:
             for service in chosen
             if service.recipe.to and not service.idle
         )
+        running = [service for service in chosen if not service.idle]
         mounts = tuple(
             Mount(
                 source=str(service_folder(self._context, service) / "run"),
                 target=run_folder(service.recipe.name),
             )
-            for service in chosen
-            if not service.idle
+            for service in running
         )
+        recipes = [service.recipe for service in running]
         return ServiceAccess(
-            port_forwards, mounts, phase_variables([service.recipe for service in chosen])
+            port_forwards,
+            (*mounts, *client_mounts(recipes)),
+            phase_variables([service.recipe for service in chosen]),
+            tuple(clients_folder(recipe.name) for recipe in recipes if recipe.clients),
         )
 
     async def ready_environment(self, name: str) -> Environment:

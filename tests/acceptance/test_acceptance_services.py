@@ -1,0 +1,43 @@
+"""What phases do with the services that they are given, through the whole engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.command_harness import Project
+from support.tiers_harness import engine
+
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
+
+# The tools of the server's own version, before any other on PATH; nothing else of the server's
+# folder.
+CLIENTS = (
+    "set -e; version=$(psql -XAtc 'SHOW server_version');"
+    " for name in psql pg_dump pg_restore createdb; do $name --version | grep -wF $version; done;"
+    " psql -Xqc 'CREATE TABLE item (id int)'; pg_dump | grep -q 'CREATE TABLE public.item';"
+    " createdb second; pg_dump -Fc | pg_restore -d second;"
+    " case $(command -v initdb) in *postgres*) exit 9 ;; esac"
+)
+
+
+@pytest.mark.parametrize("policy", ["Low", "Medium", "High"])
+def test_a_phase_has_the_clients_of_the_servers_version(project: Project, policy: str):
+    """psql and pg_dump are those of the server, whatever PATH has."""
+    project.write({"test": CLIENTS}, containers='["postgres"]', policy=f'"{policy}"')
+    result = project.call("run", "test").result
+    assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
+
+
+def test_a_phase_without_namespaces_has_them_too(project: Project, tmp_path: Path):
+    """In tier E3, where paths inside are led to others."""
+    project.write({"test": CLIENTS}, containers='["postgres"]')
+    status, result, said = engine(
+        "namespaces", "run", "test", cwd=project.root, cache=tmp_path / "cache"
+    )
+    assert (status, result["tier"]) == (0, "E3"), said
