@@ -41,3 +41,21 @@ def test_a_phase_without_namespaces_has_them_too(project: Project, tmp_path: Pat
         "namespaces", "run", "test", cwd=project.root, cache=tmp_path / "cache"
     )
     assert (status, result["tier"]) == (0, "E3"), said
+
+
+def test_a_dump_that_a_phase_wrote_is_the_initial_state_of_the_next_run(project: Project):
+    """pg_dump's own format, in a folder of init files; the phase that wrote it is no server."""
+    (project.root / "db").mkdir()
+    (project.root / "db/1.sql").write_text("CREATE TABLE item AS SELECT 7 AS id;\n")
+    project.write(
+        {
+            "dump": "pg_dump -Fc -f 'db/a dump.dump' && rm db/1.sql",
+            "look": "psql -XAtc 'SELECT id FROM item' | grep -x 7",
+        },
+        containers='["postgres"]',
+    )
+    project.add('[cleanroom.services.postgres]\ninit = ["db"]\n')
+    for phase in ("dump", "look"):
+        result = project.call("run", phase).result
+        assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
+    assert [path.name for path in (project.root / "db").iterdir()] == ["a dump.dump"]

@@ -4,6 +4,7 @@ in folders of their own.
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,78 @@ async def test_the_role_makes_databases_unless_it_may_not(
         assert await query(plain, "DROP DATABASE test_app", PGDATABASE="postgres") == (0, "")
     async with running(prepared(createdb=False), shared_cache) as plain:
         assert (await query(plain, "CREATE DATABASE test_app"))[0] == 1
+
+
+async def test_further_databases_and_users(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
+    """The role owns the databases, init files reach them and grant to the users, whose objects it
+    may give and take; each user has a password of its own.
+    """
+    sql = (
+        "CREATE TABLE item (id int); CREATE TABLE theirs (id int);"
+        'GRANT SELECT ON item TO "read-only"; GRANT CREATE ON SCHEMA public TO "read-only";'
+        'ALTER TABLE theirs OWNER TO "read-only";\n'
+        "\\connect reports\nCREATE TABLE report (id int);"
+    )
+    recipe = prepared(
+        sql,
+        databases=("reports",),
+        users={"read-only": ""},
+        env={"REPORTS": "{db_reports_url}", "READER": "{user_read_only_password}"},
+    )
+    assert recipe.undivided
+    assert recipe.phase_variables["REPORTS"].endswith("/reports")
+    assert recipe.phase_variables["CLEANROOM_POSTGRES_DB_REPORTS_URL"].endswith("/reports")
+    reader = {"PGUSER": "read-only", "PGPASSWORD": recipe.phase_variables["READER"]}
+    async with running(recipe, shared_cache) as plain:
+        assert await query(plain, "SELECT count(*) FROM report", PGDATABASE="reports") == (0, "0\n")
+        assert await query(plain, "SELECT count(*) FROM item", **reader) == (0, "0\n")
+        assert (await query(plain, "INSERT INTO item VALUES (1)", **reader))[0] == 1
+        assert (await query(plain, "DROP TABLE theirs"))[0] == 0
+        password = recipe.phase_variables["PGPASSWORD"]
+        assert (await query(plain, "SELECT 1", **{**reader, "PGPASSWORD": password}))[0] == 2
+
+
+async def test_a_cluster_is_made_as_initdb_is_told(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
+    """Its locale and its encoding are the project's."""
+    recipe = prepared(SCHEMA, initdb=("--locale=C", "--encoding=LATIN1"))
+    async with running(recipe, shared_cache) as plain:
+        assert await query(plain, "SHOW server_encoding") == (0, "LATIN1\n")
+
+
+async def test_a_folder_of_sql_and_dumps_is_run_by_name(
+    shared_cache: TemplateCache, tmp_path: Path
+):
+    """SQL, packed SQL, and a dump in pg_dump's own format; other files are left alone."""
+    folder = tmp_path / "db"
+    folder.mkdir()
+    (folder / "1.sql").write_text("CREATE TABLE item (id int);")
+    (folder / "2.sql.gz").write_bytes(gzip.compress(b"INSERT INTO item VALUES (7);"))
+    (folder / "README.md").write_text("not SQL")
+
+    def spec(*init: Path) -> ServiceSpec:
+        return ServiceSpec(name="postgres", kind="postgres", init=tuple(map(str, init)))
+
+    def made(*init: Path) -> Recipe:
+        return resolve((spec(*init),), caller={}, root=str(tmp_path), cache=shared_cache)[0]
+
+    async with running(made(folder), shared_cache) as plain:
+        assert await query(plain, "SELECT id FROM item") == (0, "7\n")
+        dump = f"{Path(plain.recipe.administer[0]).parent}/pg_dump"
+        argv = ["-Fc", "-h", "/run/cleanroom/postgres", "-U", "postgres", "-f"]
+        for form, name in (("-Fc", "it's 3.dump"), ("-Fd", "3.folder")):
+            argv[0] = form
+            at = f"{plain.folder}/data/{name}"
+            assert (await plain.run([dump, *argv, at, "app"]))[0] == 0
+            shutil.move(at, tmp_path / name)
+    for name in ("it's 3.dump", "3.folder"):
+        recipe = made(tmp_path / name)
+        assert recipe.prepare_inputs == (str(tmp_path / name),)
+        async with running(recipe, shared_cache) as plain:
+            assert await query(plain, "SELECT id FROM item") == (0, "7\n")
 
 
 async def test_superuser_is_given_when_asked_for(

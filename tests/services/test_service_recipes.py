@@ -171,6 +171,46 @@ def test_a_version_that_is_not_there_names_the_one_found(resolved: Resolve):
     assert "CLEANROOM_POSTGRES_BIN" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"databases": ("Shop",)},
+        {"databases": ('a"b',)},
+        {"databases": ("app",)},
+        {"databases": ("template1",)},
+        {"databases": ("run_7",)},
+        {"users": {"pg_admin": ""}},
+        {"users": {"reader": "SUPERUSER"}},
+        {"initdb": ("--pgdata=/tmp/x",)},
+        {"initdb": ("-Atrust",)},
+        {"initdb": ("--auth-local=trust",)},
+        {"initdb": ("--locale=C\n",)},
+    ],
+)
+def test_what_the_engine_decides_is_no_setting(resolved: Resolve, settings: dict[str, Any]):
+    """Names that need quoting or are the server's own, rights beyond the role's, the cluster's
+    place and who may enter.
+    """
+    with pytest.raises(ProjectError) as caught:
+        resolved(postgres(**settings))
+    assert caught.value.code == "CR-SERVICE-005"
+    assert next(iter(settings)) in caught.value.message
+
+
+def test_programs_in_a_folder_of_init_files_are_refused_by_name(resolved: Resolve, tmp_path: Path):
+    """The usual images run them; here they would be left out silently."""
+    (tmp_path / "1.sh").touch()
+    with pytest.raises(ProjectError, match=r"1\.sh"):
+        resolved(postgres(init=(str(tmp_path),)))
+
+
+def test_a_broken_gzip_file_is_named(resolved: Resolve, tmp_path: Path):
+    """It is an error of the project."""
+    (tmp_path / "1.sql.gz").write_bytes(b"\x1f\x8bnot so")
+    with pytest.raises(ProjectError, match="gzip"):
+        resolved(postgres(init=(str(tmp_path / "1.sql.gz"),)))
+
+
 def test_a_version_may_be_a_prefix(resolved: Resolve):
     """The major number of what is installed is accepted, and so is the whole."""
     found = resolved(redis())[0].version

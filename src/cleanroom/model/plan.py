@@ -51,7 +51,10 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0  # the port a phase finds it on at 127.0.0.1
     env: dict[str, str] = {}  # variables a phase gets; {host} and {port} are filled in
     variables: dict[str, str] = {}  # environment of the service process itself
-    init: tuple[str, ...] = ()  # SQL files, absolute
+    init: tuple[str, ...] = ()  # SQL files, dumps and folders of them, absolute
+    initdb: tuple[str, ...] = ()  # further options of initdb
+    databases: tuple[str, ...] = ()  # further ones, of the phase's role
+    users: dict[str, str] = {}  # further ones, each with what it may do
     options: dict[str, str] = {}  # server settings
     createdb: bool = True  # the phase's role may make databases
     superuser: bool = False

@@ -203,10 +203,26 @@ class ServiceKeys(msgspec.Struct, frozen=True, kw_only=True):
         dict[str, str] | None, key("words", "Environment of the server itself.")
     ] = None
     init: Annotated[
-        tuple[str, ...] | None, key("paths", "SQL files that make the initial state, in order.")
+        tuple[str, ...] | None,
+        key(
+            "paths",
+            "SQL files (also .gz), dumps of pg_dump, or folders of them: the initial state.",
+        ),
     ] = None
     options: Annotated[
         dict[str, str] | None, key("words", "Server settings, such as shared_buffers.")
+    ] = None
+    initdb: Annotated[
+        tuple[str, ...] | None,
+        key("texts", "Further options of initdb, such as --locale-provider=icu."),
+    ] = None
+    databases: Annotated[
+        tuple[str, ...] | None,
+        key("texts", "Further databases of PostgreSQL, owned by the phase's role."),
+    ] = None
+    users: Annotated[
+        dict[str, str] | None,
+        key("words", "Further users: name and rights (PostgreSQL: CREATEDB; Valkey: ACL rules)."),
     ] = None
     createdb: Annotated[
         bool | None, key("flag", "The phase's database role may make databases.", "true")

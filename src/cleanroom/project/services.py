@@ -133,6 +133,9 @@ def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
             _existing(path, index, node, root) for index, path in enumerate(keys.init or ())
         ),
         options=keys.options or {},
+        initdb=keys.initdb or (),
+        databases=keys.databases or (),
+        users=keys.users or {},
         createdb=True if keys.createdb is None else keys.createdb,
         superuser=bool(keys.superuser),
         restarts_max=3 if keys.restarts_max is None else keys.restarts_max,
@@ -178,13 +181,15 @@ def _existing(path: str, index: int, service: Node, root: Path) -> str:
     node = init.child(index) if init else service
     found = root / path
     try:
-        good = found.is_file() and found.resolve().is_relative_to(root.resolve())
+        good = (found.is_file() or found.is_dir()) and found.resolve().is_relative_to(
+            root.resolve()
+        )
     except OSError:
         good = False
     if not good:
         raise node.error(
             "CR-PROJECT-019",
-            f"expected a file in the project, found none at {path!r}",
+            f"expected a file or folder in the project, found none at {path!r}",
             hint="correct the name, relative to the project's folder",
         )
     return str(found)

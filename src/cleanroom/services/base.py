@@ -89,6 +89,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()  # values to be redacted everywhere
     # a host folder of links to the server's client programs, for phases; "" where there are none
     clients: str = ""
+    # a pool lends the server to one run at a time: runs could not be kept apart in it
+    undivided: bool = False
+    # files and folders of the host that `prepare` reads, shown to it at their own paths
+    prepare_inputs: tuple[str, ...] = ()
     createdb: bool = False  # the phases' role may make databases on the server
     restarts_max: int = 3
     restart_window_seconds: float = 60.0

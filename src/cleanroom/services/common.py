@@ -57,8 +57,23 @@ def base_variables() -> dict[str, str]:
 
 def location_variables(name: str, port: int, url: str) -> dict[str, str]:
     """CLEANROOM_<NAME>_HOST, _PORT and _URL."""
-    prefix = "CLEANROOM_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+    prefix = _prefix(name)
     return {f"{prefix}_HOST": "127.0.0.1", f"{prefix}_PORT": str(port), f"{prefix}_URL": url}
+
+
+def further_variables(name: str, facts: Mapping[str, str]) -> dict[str, str]:
+    """Variables for further databases and users: CLEANROOM_<NAME>_<FACT>."""
+    prefix = _prefix(name)
+    return {f"{prefix}_{fact.upper()}": value for fact, value in fact_names(facts).items()}
+
+
+def fact_names(facts: Mapping[str, str]) -> dict[str, str]:
+    """Facts under names that `{fact}` and variables can have."""
+    return {re.sub(r"\W", "_", fact): value for fact, value in facts.items()}
+
+
+def _prefix(name: str) -> str:
+    return "CLEANROOM_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 def named_variables(env: Mapping[str, str], facts: Mapping[str, str]) -> dict[str, str]:

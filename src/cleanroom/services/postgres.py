@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from cleanroom.core.files import open_to_read
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import ServiceSpec
 from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
 from cleanroom.services.clients import link_clients
 from cleanroom.services.common import (
     base_variables,
+    fact_names,
+    further_variables,
     location_variables,
     named_variables,
     refuse_reserved,
     server_fields,
 )
+from cleanroom.services.postgres_init import InitFile, prepare_lines
 from cleanroom.services.programs import Programs
 from cleanroom.services.templates import TemplateCache
 
@@ -36,7 +38,7 @@ SUPERUSER = "postgres"
 # A folder below DATA: initdb wants to own it and to set its mode,
 # which it may not be able to do with a mount point.
 CLUSTER = f"{DATA}/cluster"
-TEMPLATE_FORMAT = "1"  # to be raised when what `prepare` makes changes
+TEMPLATE_FORMAT = "2"  # to be raised when what `prepare` makes changes
 
 RESERVED = frozenset(
     [
@@ -76,6 +78,18 @@ SETTINGS = {
     "log_timezone": "UTC",
 }
 
+# Options of initdb that say where the cluster lies and who may enter.
+RESERVED_INITDB = re.compile(
+    r"-[?ADLSUVWX].*|--(pgdata|username|pwfile|pwprompt|auth|waldir|sync-only|show|help|version).*"
+)
+NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+# Names of the server's own, and of the databases of a pool's runs.
+RESERVED_NAME = re.compile(r"app|postgres|public|template[01]|pg_.*|run_\d+")
+# What the role of `users` may have beside LOGIN: no more than the phase's own role.
+RIGHTS = ("CREATEDB", "NOINHERIT", "")
+# Before, no event trigger can keep apart the databases that the runs of a pool make.
+LOGIN_TRIGGER_MAJOR = 17
+
 PREPARE = """\
 set -eu
 initdb=$1 server=$2 psql=$3
@@ -114,25 +128,6 @@ exec "$@"
 """
 
 
-class InitFile(msgspec.Struct, frozen=True):
-    """One SQL file of the project: the name psql's errors show, and its content."""
-
-    name: str
-    text: str
-
-
-def read_init(spec: ServiceSpec) -> tuple[InitFile, ...]:
-    """The service's SQL files, for `recipe`.
-
-    Raises:
-        ProjectError: one is missing, unreadable or not UTF-8.
-    """
-    return tuple(
-        InitFile(f"{number}-{_plain(Path(path).name)}", _text(spec, path))
-        for number, path in enumerate(spec.init, 1)
-    )
-
-
 def recipe(
     spec: ServiceSpec,
     programs: Programs,
@@ -149,9 +144,12 @@ def recipe(
         ServiceFailed: the cache cannot keep the template's secret.
     """
     refuse_reserved(spec, RESERVED, r"[A-Za-z_][A-Za-z0-9_.]*")
+    _check_initdb(spec)
+    _check_names(spec)
     settings = _settings(spec, programs)
     key = _template_key(spec, programs, settings, init, cache.identity())
     secret, password = cache.secret(key), secrets()
+    users = {user: secrets() for user in spec.users}
     to = f"unix:{run_folder(spec.name)}/.s.PGSQL.{PORT}"
     return Recipe(
         **server_fields(spec, programs),
@@ -185,10 +183,16 @@ def recipe(
             f"config_file={PRIVATE}/postgresql.conf",
         ),
         probe=_probe(to, secret, "SELECT 1"),
-        # The role has the template's password until this one succeeds. A restarted server keeps
-        # the run's password, and setting it again does no harm.
+        # The roles have the template's password until this one succeeds. A restarted server keeps
+        # the run's passwords, and setting them again does no harm.
         first_probe=_probe(
-            to, secret, "SELECT 1", f"ALTER ROLE {ROLE} PASSWORD {quoted(password)}"
+            to,
+            secret,
+            "SELECT 1",
+            *(
+                f'ALTER ROLE "{role}" PASSWORD {quoted(word)}'
+                for role, word in {ROLE: password, **users}.items()
+            ),
         ),
         administer=(*_psql(spec, programs), "-c"),
         # Each probe is a connection and a password exchange: about 10 ms of processor time on
@@ -197,9 +201,12 @@ def recipe(
         stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
         port=port,
         to=to,
-        phase_variables=role_variables(spec.name, spec.env, port, password),
-        secrets=(password, secret),
+        phase_variables=_phase_variables(spec, port, password, users),
+        secrets=(password, secret, *users.values()),
         createdb=spec.createdb,
+        undivided=bool(spec.users or spec.databases)
+        or (spec.createdb and programs.major < LOGIN_TRIGGER_MAJOR),
+        prepare_inputs=tuple(file.dump for file in init if file.dump),
         clients=link_clients(cache.folder / "clients", programs.clients),
     )
 
@@ -225,7 +232,10 @@ def _template_key(
         sorted(settings.items()),
         spec.superuser,
         spec.createdb,
-        init,
+        spec.initdb,
+        sorted(spec.users.items()),
+        spec.databases,
+        [(file.name, file.text, file.digest) for file in init],
         cache_identity,
     )
     return hashlib.sha256(msgspec.json.encode(ingredients)).hexdigest()
@@ -256,34 +266,79 @@ def _files(
         f"CREATE ROLE {ROLE} LOGIN {privilege} PASSWORD {quoted(secret)};\n"
         f"CREATE DATABASE {DATABASE} OWNER {ROLE};\n"
     )
+    role += "".join(
+        f'CREATE ROLE "{user}" LOGIN {rights} PASSWORD {quoted(secret)};\n'
+        f'GRANT "{user}" TO {ROLE};\n'
+        for user, rights in spec.users.items()
+    )
+    role += "".join(f'CREATE DATABASE "{name}" OWNER {ROLE};\n' for name in spec.databases)
     return {
         "password": secret,
         "pgpass": f"*:*:*:*:{secret}\n",
         "hba.conf": "local all all scram-sha-256\n",
         "ident.conf": "",
         "postgresql.conf": "".join(f"{name} = {quoted(value)}\n" for name, value in server.items()),
-        "prepare.sh": _prepare(programs, init),
+        "prepare.sh": _prepare(spec, programs, init),
         "start.sh": START.replace(
             "$LOCKS", f"{CLUSTER}/postmaster.pid {run_folder(spec.name)}/.s.PGSQL.{PORT}.lock"
         ),
         "role.sql": role,
-        **{file.name: file.text for file in init},
+        **{file.name: file.text for file in init if not file.dump},
     }
 
 
-def _prepare(programs: Programs, init: tuple[InitFile, ...]) -> str:
+def _prepare(spec: ServiceSpec, programs: Programs, init: Sequence[InitFile]) -> str:
+    # on by default since 18
+    options = ["--no-data-checksums"] if programs.major >= 18 else []
+    restore = programs.clients.get("pg_restore", "pg_restore")
+    lines = prepare_lines(init, PRIVATE, f"-U {ROLE} -d {DATABASE}", restore)
     values = {
         "$CLUSTER": CLUSTER,
         "$PRIVATE": PRIVATE,
         "$SUPERUSER": SUPERUSER,
-        # on by default since 18
-        "$INITDB_OPTIONS": "--no-data-checksums" if programs.major >= 18 else "",
-        "$INIT": "\n".join(
-            f"run ask -U {ROLE} -d {DATABASE} -o /dev/null -f {PRIVATE}/{file.name}"
-            for file in init
-        ),
+        "$INITDB_OPTIONS": shlex.join([*options, *spec.initdb]),
+        "$INIT": "\n".join(lines),
     }
     return re.sub(r"\$[A-Z_]+", lambda match: values[match.group()], PREPARE)
+
+
+def _check_initdb(spec: ServiceSpec) -> None:
+    for option in spec.initdb:
+        if RESERVED_INITDB.fullmatch(option) or not option.isprintable():
+            raise _refused(
+                spec, "initdb", f"{option!r} is the engine's to say", "take this option away"
+            )
+
+
+def _check_names(spec: ServiceSpec) -> None:
+    named = [("databases", name) for name in spec.databases]
+    named += [("users", name) for name in spec.users]
+    for key, name in named:
+        if not NAME.fullmatch(name) or RESERVED_NAME.fullmatch(name):
+            raise _refused(
+                spec,
+                key,
+                f"expected a name of lower-case letters, digits, '_' and '-' that the server does "
+                f"not use itself, found {name[:80]!r}",
+                "choose another name",
+            )
+    for user, rights in spec.users.items():
+        if rights not in RIGHTS:
+            raise _refused(
+                spec,
+                f"users.{user}",
+                f"expected {', '.join(filter(None, RIGHTS))} or nothing, found {rights[:80]!r}",
+                "grant what it needs in an init file: GRANT SELECT ON ALL TABLES ...",
+            )
+
+
+def _refused(spec: ServiceSpec, key: str, message: str, hint: str) -> ProjectError:
+    return ProjectError(
+        "CR-SERVICE-005",
+        f"cleanroom.services.{spec.name}.{key}: {message}",
+        hint=hint,
+        where=str(spec.origin or ""),
+    )
 
 
 def _probe(to: str, secret: str, *statements: str) -> Probe:
@@ -310,6 +365,23 @@ def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
     )
 
 
+def _phase_variables(
+    spec: ServiceSpec, port: int, password: str, users: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables of phases: those of their role, of further databases and of further users."""
+    at = f"127.0.0.1:{port}"
+    urls = {
+        f"db_{name}_url": f"postgresql://{ROLE}:{password}@{at}/{name}" for name in spec.databases
+    }
+    for user, word in users.items():
+        urls[f"user_{user}_url"] = f"postgresql://{user}:{word}@{at}/{DATABASE}"
+        urls[f"user_{user}_password"] = word
+    return {
+        **further_variables(spec.name, urls),
+        **role_variables(spec.name, spec.env, port, password, further=urls),
+    }
+
+
 def role_variables(
     name: str,
     env: Mapping[str, str],
@@ -318,6 +390,7 @@ def role_variables(
     *,
     role: str = ROLE,
     database: str = DATABASE,
+    further: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The environment variables of phases that use this role and database."""
     url = f"postgresql://{role}:{password}@127.0.0.1:{port}/{database}"
@@ -337,7 +410,7 @@ def role_variables(
         "PGPASSWORD": password,
         "PGDATABASE": database,
         **location_variables(name, port, url),
-        **named_variables(env, facts),
+        **named_variables(env, {**fact_names(further or {}), **facts}),
     }
 
 
@@ -347,30 +420,3 @@ def quoted(value: str) -> str:
     A backslash is doubled for postgresql.conf; no secret contains one.
     """
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _plain(name: str) -> str:
-    """`name` with every character replaced that a shell would need quoted."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
-
-
-def _text(spec: ServiceSpec, path: str) -> str:
-    where = str(spec.origin or "")
-    key = f"cleanroom.services.{spec.name}.init"
-    try:
-        with open_to_read(Path(path)) as file:
-            return file.read().decode()
-    except OSError as error:
-        raise ProjectError(
-            "CR-SERVICE-004",
-            f"{key}: expected a readable SQL file, {path}: {error.strerror}",
-            hint="paths are relative to the project",
-            where=where,
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ProjectError(
-            "CR-SERVICE-004",
-            f"{key}: expected UTF-8, {path} has byte {error.start} that is not",
-            hint="save it as UTF-8",
-            where=where,
-        ) from error

@@ -14,7 +14,6 @@ from __future__ import annotations
 from cleanroom.services.base import Recipe
 from cleanroom.services.postgres import DATABASE, ROLE, quoted, role_variables
 
-LOGIN_TRIGGER_MAJOR = 17
 # A terminated connection is gone in milliseconds, unless it copies a large database.
 TERMINATE_MS = 10_000
 
@@ -53,9 +52,7 @@ DROP ROLE IF EXISTS $NAME;
 
 def divisible(recipe: Recipe) -> bool:
     """Whether several runs can use the server at once without seeing each other's databases."""
-    if recipe.kind != "postgres":
-        return False
-    return not recipe.createdb or _major(recipe.version) >= LOGIN_TRIGGER_MAJOR
+    return recipe.kind == "postgres" and not recipe.undivided
 
 
 def sharing_begins(recipe: Recipe) -> str:
@@ -104,8 +101,3 @@ def lease_ends(name: str) -> str:
 def lease_variables(recipe: Recipe, name: str, password: str) -> dict[str, str]:
     """The environment variables of a run's phases, where the run leases the database `name`."""
     return role_variables(recipe.name, recipe.env, recipe.port, password, role=name, database=name)
-
-
-def _major(version: str) -> int:
-    number = version.partition(".")[0]
-    return int(number) if number.isdecimal() else 0

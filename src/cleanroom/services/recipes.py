@@ -16,6 +16,7 @@ from cleanroom.services import generic, images, postgres, redis
 from cleanroom.services.base import Recipe
 from cleanroom.services.extensions import created_extensions, missing_extensions
 from cleanroom.services.images import ImageFacts, ImageInspector
+from cleanroom.services.postgres_init import InitFile, read_init
 from cleanroom.services.programs import (
     Programs,
     all_postgres,
@@ -126,12 +127,12 @@ def _built_in(spec: ServiceSpec, port: int, programs: Programs, run: _Run) -> Re
     _check_version(spec, programs, run)
     if spec.kind == "redis":
         return redis.recipe(spec, programs, secrets=run.secrets, port=port)
-    init = postgres.read_init(spec)
+    init = read_init(spec)
     _check_extensions(spec, programs, init, run)
     return postgres.recipe(
         spec,
         programs,
-        init=init,
+        init=tuple(file for _, file in init),
         cache=run.cache,
         secrets=run.secrets,
         port=port,
@@ -188,12 +189,12 @@ def _check_version(spec: ServiceSpec, programs: Programs, run: _Run) -> None:
 
 
 def _check_extensions(
-    spec: ServiceSpec, programs: Programs, init: Sequence[postgres.InitFile], run: _Run
+    spec: ServiceSpec, programs: Programs, init: Sequence[tuple[str, InitFile]], run: _Run
 ) -> None:
     """See that the server has the extensions that the init files create, before it is started."""
     asked = [
         extension
-        for path, file in zip(spec.init, init, strict=True)
+        for path, file in init
         for extension in created_extensions(os.path.relpath(path, run.root), file.text)
     ]
     if not asked or set(programs.extensions or ()) >= {extension.name for extension in asked}:

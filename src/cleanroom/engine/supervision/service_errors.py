@@ -5,9 +5,34 @@
 
 from __future__ import annotations
 
+import re
+
 from cleanroom.backends.base import ExecResult
 from cleanroom.engine.supervision.service import MainCommand, Service, last_lines
 from cleanroom.model.errors import ProjectError, ServiceFailed
+from cleanroom.services.base import PRIVATE
+
+_SERVER_LOG = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* \w+ \[\d+\] |\t")
+# psql names the copy of an init file: its number, then the file's name.
+_PRIVATE_FILE = re.compile(rf"psql:{re.escape(PRIVATE)}/\d+-([^:\n]+):")
+# Words of PostgreSQL's programs, and what helps.
+_ADVICE = {
+    "permission denied to create extension": (
+        "superuser = true lets the role create extensions that PostgreSQL does not call trusted"
+    ),
+    "ICU is not supported in this build": (
+        "PostgreSQL of the wheel has no ICU; `version` or CLEANROOM_POSTGRES_BIN takes another one "
+        "of this machine, such as Debian's package postgresql-N"
+    ),
+    "SSL is not supported by this build": (
+        "PostgreSQL of the wheel has no TLS; `version` or CLEANROOM_POSTGRES_BIN takes another one "
+        "of this machine, such as Debian's package postgresql-N"
+    ),
+    "unsupported version": (
+        "the dump is of a newer pg_dump than this server's; `version` takes another server"
+    ),
+}
+_ADVICE_OTHERWISE = "correct the service's init files or settings"
 
 
 def ended_by_command(service: Service, cause: str) -> ServiceFailed:
@@ -57,11 +82,22 @@ def prepare_failed(
     ended = f"exit status {result.exit_code}"
     if result.timed_out:
         ended = f"still running after {timeout_seconds:g} s"
+    said = prepare_output(output)
+    advice = next((hint for words, hint in _ADVICE.items() if words in said), _ADVICE_OTHERWISE)
     return ProjectError(
         "CR-SERVICE-026",
-        f"{_name(service)}: its prepare step failed ({ended}): {last_lines(output)}",
-        hint=f"correct the service's init files or settings; {_see(log_path)}",
+        f"{_name(service)}: its prepare step failed ({ended}): {said}",
+        hint=f"{advice}; {_see(log_path)}",
     )
+
+
+def prepare_output(output: bytearray) -> str:
+    """The end of what a prepare step wrote, without the log of the server that it ran, and with
+    files under their own names.
+    """
+    lines = output.splitlines(keepends=True)
+    own = bytearray().join(line for line in lines if not _SERVER_LOG.match(line))
+    return _PRIVATE_FILE.sub(r"\1:", last_lines(own or output))
 
 
 def template_vanished(service: Service) -> ServiceFailed:

@@ -28,7 +28,10 @@ def service_spec(context: RunContext, service: Service) -> EnvironmentSpec:
 def prepare_spec(context: RunContext, service: Service, data: Path) -> EnvironmentSpec:
     """The specification of the environment that prepares the service's data in `data`."""
     spec = _spec(context, service, Mount(source=str(data), target=DATA, writable=True))
-    return msgspec.structs.replace(spec, id=f"prepare-{spec.id}", role="prepare")
+    inputs = (Mount(source=path, target=path) for path in service.recipe.prepare_inputs)
+    return msgspec.structs.replace(
+        spec, id=f"prepare-{spec.id}", role="prepare", mounts=(*spec.mounts, *inputs)
+    )
 
 
 def service_folder(context: RunContext, service: Service) -> Path:
