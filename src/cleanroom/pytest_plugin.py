@@ -119,56 +119,49 @@ def cleanroom(_cleanroom_portal: BlockingPortal, pytestconfig: pytest.Config) ->
 
 @pytest.fixture(scope="session")
 def cleanroom_postgres_server(
-    _cleanroom_portal: BlockingPortal,
-    pytestconfig: pytest.Config,
-    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PostgresServer]:
-    """The PostgreSQL server of this test process. Its log is in pytest's temporary folder."""
+    """The PostgreSQL server of this test process, for fixtures of any scope, async or not.
+
+    Its log is in pytest's temporary folder.
+    """
     from cleanroom import servers
 
     opened = servers.postgres(
         init=pytestconfig.getini("cleanroom_postgres_init"),
         folder=tmp_path_factory.mktemp("cleanroom-postgres"),
     )
-    with _with_short_errors(_cleanroom_portal.wrap_async_context_manager(opened)) as server:
+    with _with_short_errors(opened) as server:
         yield server
 
 
 @pytest.fixture
-def cleanroom_postgres(
-    _cleanroom_portal: BlockingPortal, cleanroom_postgres_server: PostgresServer
-) -> Iterator[Database]:
+def cleanroom_postgres(cleanroom_postgres_server: PostgresServer) -> Iterator[Database]:
     """A PostgreSQL database of this test's own, filled by `cleanroom_postgres_init`:
     url, host, port, user, password, database, variables.
     """
-    with _with_short_errors(
-        _cleanroom_portal.wrap_async_context_manager(cleanroom_postgres_server.database())
-    ) as database:
+    with _with_short_errors(cleanroom_postgres_server.database()) as database:
         yield database
 
 
 @pytest.fixture(scope="session")
-def cleanroom_redis_server(
-    _cleanroom_portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RedisServer]:
+def cleanroom_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """The Valkey or Redis server of this test process. Its log is in pytest's temporary folder."""
     from cleanroom import servers
 
     opened = servers.redis(folder=tmp_path_factory.mktemp("cleanroom-redis"))
-    with _with_short_errors(_cleanroom_portal.wrap_async_context_manager(opened)) as server:
+    with _with_short_errors(opened) as server:
         yield server
 
 
 @pytest.fixture
-def cleanroom_redis(
-    _cleanroom_portal: BlockingPortal, cleanroom_redis_server: RedisServer
-) -> KeyValue:
+def cleanroom_redis(cleanroom_redis_server: RedisServer) -> KeyValue:
     """An empty Valkey or Redis: url, host, port, password, database, variables.
 
     Whatever an earlier test left was removed, connections too.
     """
     with _short_errors():
-        _cleanroom_portal.call(cleanroom_redis_server.clear)
+        cleanroom_redis_server.clear()
     return cleanroom_redis_server.keyvalue
 
 

@@ -20,12 +20,6 @@ from cleanroom.services import postgres, resp
 pytestmark = pytest.mark.sandbox
 
 
-@pytest.fixture(scope="module")
-def caller(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A cache that the tests of this module share: preparing a PostgreSQL takes half a second."""
-    return {"PATH": os.environ["PATH"], "CLEANROOM_CACHE": str(tmp_path_factory.mktemp("cache"))}
-
-
 async def answer(database: servers.Database, statement: str) -> str:
     """What psql on the host hears: a client like any other, told by its environment."""
     done = await anyio.run_process(
@@ -80,7 +74,7 @@ async def test_a_database_is_dropped_while_a_client_is_connected(
         await idle.aclose()
 
 
-async def ping(server: servers.RedisServer) -> bool:
+async def ping(server: servers.AsyncRedisServer) -> bool:
     async with await anyio.connect_tcp(server.host, server.port) as stream:
         return await resp.ping(stream, server.keyvalue.password)
 
