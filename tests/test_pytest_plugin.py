@@ -150,6 +150,51 @@ def test_plugin_gives_each_worker_servers_of_its_own(project: pytest.Pytester) -
 
 
 @pytest.mark.sandbox
+def test_plugin_has_settings_and_a_template_made_by_a_function(project: pytest.Pytester) -> None:
+    """A superuser, settings of the servers, and migrations that run once for each worker, before
+    databases of the worker's own; in two workers at once.
+    """
+    project.makeini("""
+        [pytest]
+        cleanroom_postgres_version = 18
+        cleanroom_postgres_superuser = true
+        cleanroom_postgres_options =
+            work_mem = 77MB
+        cleanroom_redis_version = 9
+        cleanroom_redis_options = maxmemory = 77mb
+    """)
+    project.makeconftest("""
+        import os, subprocess, pytest
+
+        def ask(database, statement):
+            done = subprocess.run(
+                ["psql", "-qtAX", "-c", statement], env={**os.environ, **database.variables},
+                capture_output=True, text=True, check=True,
+            )
+            return done.stdout.split()
+
+        @pytest.fixture(scope="session")
+        def cleanroom_postgres_template(tmp_path_factory):
+            def migrate(database):
+                calls.append(database)
+                ask(database, "CREATE TABLE item (n int); INSERT INTO item VALUES (1)")
+            calls = []
+            yield migrate
+            assert len(calls) == 1
+    """)
+    project.makepyfile("""
+        import pytest
+        from conftest import ask
+
+        @pytest.mark.parametrize("attempt", range(4))
+        def test_it(cleanroom_postgres, cleanroom_redis_server, attempt):
+            said = "INSERT INTO item VALUES (2); SELECT count(*) FROM item; SHOW work_mem"
+            assert ask(cleanroom_postgres, said + "; SHOW is_superuser") == ["2", "77MB", "on"]
+    """)
+    run(project, "-p", "xdist", "-n", "2", "--rootdir", str(project.path)).assert_outcomes(passed=4)
+
+
+@pytest.mark.sandbox
 def test_plugin_runs_a_project_from_a_test(project: pytest.Pytester) -> None:
     """`cleanroom.pipeline` gives the run's result as data, from a test that is not async."""
     project.makefile(

@@ -6,7 +6,7 @@ so nothing but pytest is imported before a fixture is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,13 +22,32 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """One setting, for pytest.ini or [tool.pytest.ini_options], and one option."""
+    """The settings, for pytest.ini or [tool.pytest.ini_options], and one option."""
     parser.addini(
         "cleanroom_postgres_init",
         "SQL files that fill the database which every test's own one begins as",
         type="paths",
         default=[],
     )
+    parser.addini(
+        "cleanroom_postgres_superuser",
+        "whether the role that owns the databases is a superuser",
+        type="bool",
+        default=False,
+    )
+    for kind, server in (("postgres", "PostgreSQL"), ("redis", "Valkey or Redis")):
+        parser.addini(
+            f"cleanroom_{kind}_version",
+            f"the version that {server} has to have, such as 18",
+            type="string",
+            default="",
+        )
+        parser.addini(
+            f"cleanroom_{kind}_options",
+            f"settings of {server}, one a line: NAME = VALUE",
+            type="linelist",
+            default=[],
+        )
     parser.getgroup("cleanroom").addoption(
         "--cleanroom-spans",
         action="store_true",
@@ -129,27 +148,48 @@ def cleanroom_postgres_server(
 
     opened = servers.postgres(
         init=pytestconfig.getini("cleanroom_postgres_init"),
+        version=pytestconfig.getini("cleanroom_postgres_version"),
+        superuser=pytestconfig.getini("cleanroom_postgres_superuser"),
+        options=_options(pytestconfig, "cleanroom_postgres_options"),
         folder=tmp_path_factory.mktemp("cleanroom-postgres"),
     )
     with _with_short_errors(opened) as server:
         yield server
 
 
-@pytest.fixture
-def cleanroom_postgres(cleanroom_postgres_server: PostgresServer) -> Iterator[Database]:
-    """A PostgreSQL database of this test's own, filled by `cleanroom_postgres_init`:
-    url, host, port, user, password, database, variables.
+@pytest.fixture(scope="session")
+def cleanroom_postgres_template() -> Callable[[Database], object] | None:
+    """Override it to make what every test's database begins with: return a function that is given
+    a database and fills it, such as one that runs migrations.
     """
-    with _with_short_errors(cleanroom_postgres_server.database()) as database:
+    return None
+
+
+@pytest.fixture
+def cleanroom_postgres(
+    cleanroom_postgres_server: PostgresServer,
+    cleanroom_postgres_template: Callable[[Database], object] | None,
+) -> Iterator[Database]:
+    """A PostgreSQL database of this test's own, as `cleanroom_postgres_init` and
+    `cleanroom_postgres_template` filled one: url, host, port, user, password, database, variables.
+    """
+    opened = cleanroom_postgres_server.database(template=cleanroom_postgres_template)
+    with _with_short_errors(opened) as database:
         yield database
 
 
 @pytest.fixture(scope="session")
-def cleanroom_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def cleanroom_redis_server(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
     """The Valkey or Redis server of this test process. Its log is in pytest's temporary folder."""
     from cleanroom import servers
 
-    opened = servers.redis(folder=tmp_path_factory.mktemp("cleanroom-redis"))
+    opened = servers.redis(
+        version=pytestconfig.getini("cleanroom_redis_version"),
+        options=_options(pytestconfig, "cleanroom_redis_options"),
+        folder=tmp_path_factory.mktemp("cleanroom-redis"),
+    )
     with _with_short_errors(opened) as server:
         yield server
 
@@ -163,6 +203,11 @@ def cleanroom_redis(cleanroom_redis_server: RedisServer) -> KeyValue:
     with _short_errors():
         cleanroom_redis_server.clear()
     return cleanroom_redis_server.keyvalue
+
+
+def _options(config: pytest.Config, setting: str) -> dict[str, str]:
+    pairs = [line.partition("=") for line in config.getini(setting)]
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def call(example: Path, *arguments: str) -> str:
 def test_the_guide_shows_the_example_that_runs() -> None:
     """The page has run.py as it is, and the test of the pytest section word for word."""
     assert (EXAMPLE / "run.py").read_text() in GUIDE
-    shown = re.search(r"^@pytest.*?\n(?=```)", GUIDE, re.MULTILINE | re.DOTALL)
+    shown = re.search(r"^@pytest.mark.*?\n(?=```)", GUIDE, re.MULTILINE | re.DOTALL)
     assert shown is not None
     assert shown[0] in (EXAMPLE / "test_counter.py").read_text()
 

@@ -21,14 +21,21 @@ class PostgresHost(Protocol):
     """A server that can be asked. Its methods run in the loop that the server runs in."""
 
     version: str
-    # the database that the init files filled, and the role that owns what is made
+    # the server's own database, and the role that owns what is made
     first: Database
+    # the name of the database that others are copies of
+    source: str
     # who asks, with which password; the database to ask in where none is meant
     user: str
     password: str
     maintenance: str
     # what names of databases begin with
     prefix: str
+
+    def check_create(self) -> None:
+        """Raises:
+        UsageError: `user` may not make databases.
+        """
 
     async def dial(self) -> ByteStream:
         """A connection to it, once it is ready.
@@ -57,14 +64,16 @@ class Databases:
         self._made: set[str] = set()
 
     async def create(self, template: str = "") -> Database:
-        """A copy of the database `template`; of the server's first one where none is named.
+        """A copy of the database `template`; of the server's prepared one where none is named.
 
         Raises:
+            UsageError: its role may not make databases.
             ServiceFailed: the server did not make it, or is gone.
         """
+        self.host.check_create()
         self._numbers += 1
         name = f"{self.host.prefix}{self._numbers}"
-        source, owner = template or self.host.first.database, self.host.first.user
+        source, owner = template or self.host.source, self.host.first.user
         await self.ask(f"CREATE DATABASE {name} TEMPLATE {source} OWNER {owner}")
         self._made.add(name)
         return self.host.first.named(name)
@@ -108,14 +117,17 @@ class Databases:
                 self._main = await self.create()
             return self._main
 
-    async def ask(self, *statements: str, database: str = "") -> list[tuple[str, ...]]:
-        """The rows of these statements, run one after the other.
+    async def ask(
+        self, *statements: str, database: str = "", shown: str = ""
+    ) -> list[tuple[str, ...]]:
+        """The rows of these statements, run one after the other. `shown` is what an error names.
 
         Raises:
             ServiceFailed: one failed, or the server is gone.
         """
         host = self.host
-        with failing(statements[0]):
+        action = shown or statements[0]
+        with failing(action):
             async with await host.dial() as stream:
                 with anyio.fail_after(STATEMENT_SECONDS):
                     answers = await pgwire.ask(
@@ -128,7 +140,7 @@ class Databases:
         if answers.error:
             raise ServiceFailed(
                 "CR-SERVICE-030",
-                f"{statements[0]}: {answers.error}",
+                f"{action}: {answers.error}",
                 hint="is something still connected, or the disk full?",
             )
         return answers.rows
@@ -143,7 +155,7 @@ def failing(action: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, anyio.BrokenResourceError) as error:
+    except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
         raise ServiceFailed(
             "CR-SERVICE-030", f"{action}: {error}", hint="it may just be restarting"
         ) from error

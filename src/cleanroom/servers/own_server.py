@@ -28,7 +28,7 @@ from cleanroom.core.redaction import Redactor
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.supervisor import Supervisor, supervise
 from cleanroom.model.capability import CapabilityReport, unmet
-from cleanroom.model.errors import PolicyRefused, UsageError
+from cleanroom.model.errors import PolicyRefused
 from cleanroom.model.plan import Plan, ServiceSpec
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.sandbox.journal import Journal
@@ -111,12 +111,6 @@ async def serve(
     Raises:
         CleanroomError: it cannot be started here; see the code.
     """
-    if outer := caller.get("CLEANROOM_RUN_ID"):
-        raise UsageError(
-            "CR-SERVICE-031",
-            f"this is inside a run ({outer}), which cannot start a server of its own",
-            hint=f'name the service in the phase: cleanroom.containers = ["{spec.name}"]',
-        )
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
         files = (

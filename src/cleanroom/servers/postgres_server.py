@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyio.abc import ByteStream
 
@@ -16,11 +16,14 @@ from cleanroom.servers.addresses import Database, ExecResult, Url, database
 from cleanroom.servers.databases import Databases
 from cleanroom.servers.loop_thread import Hosted
 from cleanroom.servers.opening import Opening
-from cleanroom.servers.own_server import OwnServer, serve
+from cleanroom.servers.phase_services import RUN, phase_databases
 from cleanroom.servers.requests import ARGV, EXEC_SECONDS, Place, place
 from cleanroom.servers.templates import MAKE, Make, Templates
 from cleanroom.services.base import run_folder
 from cleanroom.services.postgres import DATABASE, ROLE
+
+if TYPE_CHECKING:
+    from cleanroom.servers.own_server import OwnServer
 
 
 class DatabaseOpening:
@@ -178,6 +181,7 @@ def postgres(
     `version` is refused where another one is found.
     `superuser` is for the role that owns the databases, `options` are settings of the server.
     Its log and journal lie in `folder`.
+    Inside a phase of a run it is the phase's own, which is only looked at: it has to be as asked.
 
     Raises:
         UsageError: an argument is not what it has to be.
@@ -202,13 +206,21 @@ def postgres(
 
 @asynccontextmanager
 async def _open(spec: ServiceSpec, where: Place) -> AsyncIterator[Databases]:
-    async with serve(spec, where.folder, where.caller) as server:
-        yield Databases(_OwnPostgres(server))
+    if RUN in where.caller:
+        async with phase_databases(spec, where.caller) as databases:
+            yield databases
+    else:
+        # in a phase most of the engine would be imported for nothing
+        from cleanroom.servers.own_server import serve
+
+        async with serve(spec, where.folder, where.caller) as server:
+            yield Databases(_OwnPostgres(server))
 
 
 class _OwnPostgres:
     """A server of our own: its superuser makes the databases, over its socket."""
 
+    source = DATABASE
     maintenance = "postgres"
     prefix = "test_"
 
@@ -220,6 +232,9 @@ class _OwnPostgres:
             server.host, server.port, ROLE, recipe.phase_variables["PGPASSWORD"], DATABASE
         )
         self._server = server
+
+    def check_create(self) -> None:
+        """Its superuser may."""
 
     async def dial(self) -> ByteStream:
         return await self._server.dial()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from anyio.abc import ByteStream
 
@@ -14,19 +14,15 @@ from cleanroom.model.errors import ServiceFailed
 from cleanroom.model.plan import ServiceSpec
 from cleanroom.servers.addresses import ExecResult, KeyValue, Url, keyvalue
 from cleanroom.servers.databases import failing
+from cleanroom.servers.emptying import Commands, everything
 from cleanroom.servers.loop_thread import Hosted
 from cleanroom.servers.opening import Opening
-from cleanroom.servers.own_server import OwnServer, serve
+from cleanroom.servers.phase_services import RUN, phase_redis
 from cleanroom.servers.requests import ARGV, EXEC_SECONDS, Place, place
 from cleanroom.services import resp
 
-FUNCTIONS_SINCE = 7  # the major version of Redis that keeps functions beside its data
-EVERYTHING = (
-    ("CLIENT", "KILL", "TYPE", "normal"),
-    ("CLIENT", "KILL", "TYPE", "pubsub"),
-    ("FLUSHALL",),
-    ("SCRIPT", "FLUSH"),
-)
+if TYPE_CHECKING:
+    from cleanroom.servers.own_server import OwnServer
 
 
 class RedisHost(Protocol):
@@ -35,7 +31,7 @@ class RedisHost(Protocol):
     version: str
     keyvalue: KeyValue
     # what empties it
-    emptying: tuple[tuple[str, ...], ...]
+    emptying: Commands
 
     async def dial(self) -> ByteStream:
         """A connection to it, once it is ready.
@@ -160,7 +156,7 @@ def redis(
     folder: str | Path | None = None,
     caller: Mapping[str, str] | None = None,
 ) -> Opening[RedisServer, AsyncRedisServer]:
-    """A Valkey or Redis server.
+    """A Valkey or Redis server; inside a phase of a run the phase's own.
 
     `with` gives a `RedisServer`, `async with` an `AsyncRedisServer`.
     Arguments and errors are those of `postgres`.
@@ -173,8 +169,15 @@ def redis(
 
 @asynccontextmanager
 async def _open(spec: ServiceSpec, where: Place) -> AsyncIterator[RedisHost]:
-    async with serve(spec, where.folder, where.caller) as server:
-        yield _OwnRedis(server)
+    if RUN in where.caller:
+        async with phase_redis(spec, where.caller) as phase_server:
+            yield phase_server
+    else:
+        # in a phase most of the engine would be imported for nothing
+        from cleanroom.servers.own_server import serve
+
+        async with serve(spec, where.folder, where.caller) as server:
+            yield _OwnRedis(server)
 
 
 class _OwnRedis:
@@ -184,8 +187,7 @@ class _OwnRedis:
         (password,) = server.recipe.secrets
         self.version = server.version
         self.keyvalue = keyvalue(server.host, server.port, password)
-        keeps_functions = int(server.version.partition(".")[0]) >= FUNCTIONS_SINCE
-        self.emptying = (*EVERYTHING, *([("FUNCTION", "FLUSH")] if keeps_functions else []))
+        self.emptying = everything(server.version)
         self._server = server
 
     async def dial(self) -> ByteStream:

@@ -296,17 +296,31 @@ CODES = (
     ),
     Code(
         "CR-SERVICE-031",
-        title="a server of its own was asked for inside a run",
+        title="a phase has no such service for its fixtures",
         text="""
-            The fixtures and `cleanroom.servers` start real servers in environments of their own,
-            which a phase of a run cannot do.
-            Name the service in the phase's `cleanroom.containers` and use DATABASE_URL or REDIS_URL
-            there, or run these tests outside of the pipeline.
+            Inside a run the fixtures and `cleanroom.servers` use the services of the phase; they do
+            not start servers of their own.
+            Name the service in the phase's `cleanroom.containers`; where several are of one kind,
+            call the one that is meant `postgres` or `redis`.
         """,
         example="""
             [lifecycle.test]
             command = "pytest -q"
-            cleanroom.containers = ["postgres"]  # the tests find it by DATABASE_URL
+            cleanroom.containers = ["postgres", "redis"]
+        """,
+    ),
+    Code(
+        "CR-SERVICE-040",
+        title="a phase's service is not as its fixtures ask",
+        text="""
+            Inside a run the fixtures and `cleanroom.servers` use the services of the phase, which
+            they can only look at.
+            What they ask for (a role that may make databases, a superuser, a version, settings) has
+            to stand in make.toml; a command beside the server and its log are the run's.
+        """,
+        example="""
+            [cleanroom.services.postgres]
+            superuser = true  # its role may make a database for each test
         """,
     ),
     Code(
