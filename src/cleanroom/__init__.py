@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cleanroom.core.version import __version__
-    from cleanroom.engine import Engine, open
+    from cleanroom.engine import Engine, Options, open
     from cleanroom.evidence.reports.result import RunResult
     from cleanroom.model.errors import CleanroomError, Exit
 
-__all__ = ["CleanroomError", "Engine", "Exit", "RunResult", "__version__", "open"]
+__all__ = ["CleanroomError", "Engine", "Exit", "Options", "RunResult", "__version__", "open"]
 
 _HOMES = {
     "Engine": "cleanroom.engine",
+    "Options": "cleanroom.engine",
     "open": "cleanroom.engine",
     "CleanroomError": "cleanroom.model.errors",
     "Exit": "cleanroom.model.errors",

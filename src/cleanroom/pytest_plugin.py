@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pytest
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
+    from cleanroom.engine import RunOptions
     from cleanroom.evidence.reports.result import RunResult
     from cleanroom.servers import Database, KeyValue, PostgresServer, RedisServer
 
@@ -88,7 +89,7 @@ class Cleanroom:
         self._root = root
 
     def pipeline(
-        self, *phases: str, project: str | Path | None = None, **options: Any
+        self, *phases: str, project: str | Path | None = None, **options: Unpack[RunOptions]
     ) -> RunResult:
         """As `Engine.pipeline`.
 
@@ -101,7 +102,9 @@ class Cleanroom:
             partial(_run_phases, project or self._root, phases, single=False, options=options)
         )
 
-    def run(self, phase: str, *, project: str | Path | None = None, **options: Any) -> RunResult:
+    def run(
+        self, phase: str, *, project: str | Path | None = None, **options: Unpack[RunOptions]
+    ) -> RunResult:
         """As `Engine.run`. Arguments and errors are those of `pipeline`."""
         return self._portal.call(
             partial(_run_phases, project or self._root, (phase,), single=True, options=options)
@@ -109,7 +112,7 @@ class Cleanroom:
 
 
 async def _run_phases(
-    project: str | Path, phases: tuple[str, ...], *, single: bool, options: dict[str, Any]
+    project: str | Path, phases: tuple[str, ...], *, single: bool, options: RunOptions
 ) -> RunResult:
     from cleanroom.engine import open
 

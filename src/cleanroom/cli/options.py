@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from cleanroom.model.plan import BackendName
 
     Keep = Literal["never", "on-failure", "always"]
+    Policy = Literal["Low", "Medium", "High", "Locked"]
 
     class PlanOptions(TypedDict):
         """The values of `plan_options`; None and (): not given."""
 
         backend: BackendName | None
-        policy: str | None  # the name of a level
+        policy: Policy | None
         env: str | None
         seed: int | None
         allow_degraded: tuple[str, ...]  # rules
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         """Fields of `engine.Options`, by their names there."""
 
         backend: BackendName | None
-        policy: str | None
+        policy: Policy | None
         env: str | None
         seed: int | None
         allow_degraded: tuple[str, ...]

@@ -158,6 +158,11 @@ class Subscription:
         self._wake_reader()
 
     @property
+    def closed(self) -> bool:
+        """Whether no more events come: what is queued can still be read."""
+        return self._closed
+
+    @property
     def waiting(self) -> int:
         """How many events are queued."""
         self._deliver()
@@ -279,6 +284,11 @@ class Bus:
         subscription = Subscription(name, kinds, limit, keep_newest, self._deliver)
         self._subscriptions.append(subscription)
         return subscription
+
+    @property
+    def published(self) -> int:
+        """How many events were published so far: the number of the last."""
+        return self._seq
 
     def publish(self, event: Event, at: SpanContext | None = None) -> None:
         """Publish an event. `at` places it on another span than the running task's."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cleanroom.engine.doctor import Diagnosis
     from cleanroom.engine.engine import Engine, open, started_by_ggen
     from cleanroom.engine.fetch.forecast import SetForecast, forecast_dependencies
-    from cleanroom.engine.options import Options
+    from cleanroom.engine.options import Options, RunOptions
     from cleanroom.engine.phases.skipping import Decision
     from cleanroom.engine.records import (
         SweepReport,
@@ -40,6 +40,7 @@ _HOMES = {
     "Engine": "engine",
     "Options": "options",
     "PoolStatus": "shared_services.pool",
+    "RunOptions": "options",
     "SetForecast": "fetch.forecast",
     "SweepReport": "records",
     "build_images": "records",
@@ -67,6 +68,7 @@ __all__ = [
     "Engine",
     "Options",
     "PoolStatus",
+    "RunOptions",
     "SetForecast",
     "SweepReport",
     "build_images",

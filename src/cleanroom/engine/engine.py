@@ -15,21 +15,22 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import anyio
 import anyio.to_thread
 
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
-from cleanroom.core.arguments import COUNT, PATH, SECONDS, VARIABLES, check, optional
+from cleanroom.core.arguments import COUNT, PATH, SECONDS, TEXT, VARIABLES, check, optional
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Bus, Subscription
 from cleanroom.core.clock import SystemClock, new_run_id
 from cleanroom.core.locations import cache_folder
 from cleanroom.core.private_cache import open_cache
-from cleanroom.core.redaction import Redactor, secret_values
-from cleanroom.engine.options import INTERRUPTING_EXIT, PHASES, Options, checked_options
+from cleanroom.core.redaction import Redactor
+from cleanroom.engine.caller import refuse_recursion, secrets_of
+from cleanroom.engine.options import INTERRUPTING_EXIT, PHASES, Options, RunOptions, checked_options
 from cleanroom.engine.own_folder import RunFolders, run_folders
 from cleanroom.engine.phases.skipping import RUNS, Decision
 from cleanroom.engine.prestart import KeeperProcess, keeper
@@ -39,6 +40,7 @@ from cleanroom.engine.project_folders import (
     record_outcomes,
     refuse_machine,
 )
+from cleanroom.engine.replay import recorded, replayed
 from cleanroom.engine.run import Run
 from cleanroom.engine.run_preparation import RunPreparation
 from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
@@ -89,6 +91,7 @@ class Engine:
         self._closed = False
         self._keeper: KeeperProcess | None = None
         self._interrupted: Exit | None = None
+        self._recorded_in: Path | None = None  # the folder of the run under way
         self._alone = False
         # the delivery of the last run's spans, metrics and log records; None: no collector is named
         self.delivered: Delivered | None = None
@@ -166,9 +169,20 @@ class Engine:
 
         return forecast_dependencies(self.plan(*phases), self._caller)
 
-    def events(self) -> AsyncIterator[Envelope]:
-        """All events of the next run, ending with it. Call it before the run."""
-        return _envelopes(self.subscribe("reader", limit=READER_LIMIT, keep_newest=False))
+    def events(self, run_id: str | None = None) -> AsyncIterator[Envelope]:
+        """All events of the run under way from its first on, ending with it; of the next run where
+        none is under way. It may be read at any time, also after the run.
+
+        `run_id` names a run of this project, which may have ended.
+
+        Raises:
+            UsageError: there is no such run.
+        """
+        check("Engine.events: run_id", run_id, optional(TEXT))
+        if run_id is not None and run_id != self._bus.run_id:
+            return recorded(self.root, run_id)
+        inbox = self.subscribe("reader", limit=READER_LIMIT, keep_newest=False)
+        return replayed(self._recorded_in, self._bus.published, inbox)
 
     def subscribe(
         self,
@@ -219,7 +233,7 @@ class Engine:
     ) -> RunResult:
         """Check the request, start the keeper, plan, and run the plan."""
         self._refuse_second()
-        _refuse_recursion(self._caller)
+        refuse_recursion(self._caller)
         check("the engine: phases", phases, PHASES)
         if not phases and not fetch_only:
             raise UsageError(
@@ -247,7 +261,7 @@ class Engine:
             projects = stack.enter_context(opened_projects(plan))
             stack.enter_context(open_cache(cache_folder(self._caller)))
             refuse_machine(tuple(projects))
-            self._redactor.add(*_secrets(self._caller, plan))
+            self._redactor.add(*secrets_of(self._caller, plan))
             await anyio.to_thread.run_sync(require_parts, plan, self._caller)
             preparation = self._preparation(plan)
             services = await preparation.resolve_services()
@@ -275,6 +289,7 @@ class Engine:
                 fetch_only=fetch_only,
             )
             hooks = self._hooks(plan, projects, own)
+            self._recorded_in = own.run.path
             return await self._run_to_end(Run(settings, hooks, self._bus, self._redactor, skipping))
 
     async def _run_to_end(self, run: Run) -> RunResult:
@@ -290,7 +305,7 @@ class Engine:
                 self.delivered = run.delivered
                 tasks.cancel_scope.cancel()
         finally:
-            self._run, self._interrupted = None, None
+            self._run, self._interrupted, self._recorded_in = None, None, None
             self._bus = self._new_bus()
         return result
 
@@ -404,11 +419,16 @@ class Engine:
 
 @asynccontextmanager
 async def open(
-    project: str | Path = ".", *, caller: Mapping[str, str] | None = None, **options: Any
+    project: str | Path = ".",
+    options: Options | None = None,
+    *,
+    caller: Mapping[str, str] | None = None,
+    **changes: Unpack[RunOptions],
 ) -> AsyncIterator[Engine]:
     """An engine for the project in this folder.
 
-    `caller` stands for the caller's environment variables, `options` are the fields of `Options`.
+    `caller` stands for the caller's environment variables.
+    `changes` are fields of `Options`, each by its name, and go before those of `options`.
     Leaving ends the subscriptions that `events` and `subscribe` returned.
 
     Raises:
@@ -416,7 +436,7 @@ async def open(
     """
     check("cleanroom.open: project", project, PATH)
     check("cleanroom.open: caller", caller, optional(VARIABLES))
-    checked = checked_options(options)
+    checked = checked_options(changes, options)
     engine = Engine(_absolute(project), os.environ if caller is None else caller, checked)
     try:
         yield engine
@@ -435,30 +455,9 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-async def _envelopes(inbox: Subscription) -> AsyncIterator[Envelope]:
-    while batch := await inbox.batch():
-        for envelope in batch:
-            yield envelope
-
-
 def _fetch_reports(plan: Plan, run_id: str) -> Path:
     """The folder of the reports of a run that only fetched."""
     return Path(plan.root) / ".ggen/cleanroom/runs" / run_id / "reports"
-
-
-def _refuse_recursion(caller: Mapping[str, str]) -> None:
-    if outer := caller.get("CLEANROOM_RUN_ID"):
-        raise UsageError(
-            "CR-ENGINE-001",
-            f"this is already inside a run ({outer}): a run does not start another one",
-            hint='say what the phase does with cleanroom.command = "...", next to its command',
-        )
-
-
-def _secrets(caller: Mapping[str, str], plan: Plan) -> list[str]:
-    """The caller's secret values, except those that are part of a name which every report shows."""
-    names = plan.shown_names
-    return [value for value in secret_values(caller) if not any(value in name for name in names)]
 
 
 async def _interrupt_when_ended(run: Run, process: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast, get_args
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 import msgspec
 
@@ -15,6 +16,7 @@ from cleanroom.core.arguments import (
     TEXTS,
     WHOLE,
     Expected,
+    check,
     check_all,
     one_of,
     optional,
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from cleanroom.project import Overrides
 
 
+PolicyName = Literal["Low", "Medium", "High", "Locked"]
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Changes to a run beside the project's files. None: as the files say."""
 
@@ -37,9 +42,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     slo_seconds: float | None = None
     strict_slo: bool | None = None
-    allow_degraded: tuple[str, ...] = ()
+    allow_degraded: Sequence[str] = ()
     keep: Keep = "never"
-    report_directory: str | None = None  # None: .ggen/cleanroom/reports
+    report_directory: str | os.PathLike[str] | None = None  # None: .ggen/cleanroom/reports
     fresh: bool = False  # use no cached data of services and homes, and skip no phase
     no_cache: bool = False  # skip no phase
     offline: bool = False  # fetch no dependencies: those that the store lacks are missing
@@ -55,9 +60,26 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             seed=self.seed,
             slo_seconds=self.slo_seconds,
             strict_slo=self.strict_slo,
-            allow_degraded=self.allow_degraded,
+            allow_degraded=tuple(self.allow_degraded),
             fresh=self.fresh,
         )
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of `cleanroom.open`, each by its name, for type checkers; as in `Options`."""
+
+    backend: BackendName | None
+    policy: PolicyName | None
+    env: str | None
+    seed: int | None
+    slo_seconds: float | None
+    strict_slo: bool | None
+    allow_degraded: Sequence[str]
+    keep: Keep
+    report_directory: str | os.PathLike[str] | None
+    fresh: bool
+    no_cache: bool
+    offline: bool
 
 
 _EXPECTED = {
@@ -74,17 +96,21 @@ _EXPECTED = {
     "no_cache": FLAG,
     "offline": FLAG,
 }
+OPTIONS = Expected("cleanroom.Options", lambda value: isinstance(value, Options))
 PHASES = Expected("names of phases, each an argument of its own", TEXTS.holds)
 INTERRUPTING_EXIT = Expected(
     "Exit.INTERRUPTED or Exit.TERMINATED", (Exit.INTERRUPTED, Exit.TERMINATED).__contains__
 )
 
 
-def checked_options(given: Mapping[str, Any]) -> Options:
-    """The options that a caller of `cleanroom.open` named.
+def checked_options(given: Mapping[str, Any], options: Options | None = None) -> Options:
+    """The options that a caller of `cleanroom.open` named; the others are those of `options`.
 
     Raises:
         UsageError: one does not exist, or is not what it has to be.
     """
-    check_all("cleanroom.open", given, _EXPECTED)
-    return Options(**given)
+    check("cleanroom.open: options", options, optional(OPTIONS))
+    before = msgspec.structs.asdict(options) if options is not None else {}
+    both = {**before, **given}
+    check_all("cleanroom.open", both, _EXPECTED)
+    return Options(**both)

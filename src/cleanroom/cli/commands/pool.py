@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cleanroom.engine import Engine, PoolStatus
+    from cleanroom.model.plan import BackendName
 
 
 backend_option = click.option(
@@ -47,7 +48,7 @@ def pool() -> None:
 @backend_option
 @output_option("human", "json")
 @general_options
-def start(idle: float, backend: str | None, form: str, colour: str, root: str) -> None:
+def start(idle: float, backend: BackendName | None, form: str, colour: str, root: str) -> None:
     """Start the project's pool and wait until its servers are ready.
 
     A pool that runs already stays as it is.
@@ -62,7 +63,7 @@ def start(idle: float, backend: str | None, form: str, colour: str, root: str) -
 @backend_option
 @output_option("human", "json")
 @general_options
-def status(backend: str | None, form: str, colour: str, root: str) -> None:
+def status(backend: BackendName | None, form: str, colour: str, root: str) -> None:
     """Show the project's pool: its servers, and how many runs use it.
 
     \b
@@ -75,7 +76,7 @@ def status(backend: str | None, form: str, colour: str, root: str) -> None:
 @backend_option
 @output_option("human", "json")
 @general_options
-def stop(backend: str | None, form: str, colour: str, root: str) -> None:
+def stop(backend: BackendName | None, form: str, colour: str, root: str) -> None:
     """End the project's pool and remove everything of it. Runs that use it fail.
 
     \b
@@ -87,7 +88,9 @@ def stop(backend: str | None, form: str, colour: str, root: str) -> None:
 
 
 def _call_engine(
-    root: str, backend: str | None, call: Callable[[Engine], Coroutine[Any, Any, PoolStatus]]
+    root: str,
+    backend: BackendName | None,
+    call: Callable[[Engine], Coroutine[Any, Any, PoolStatus]],
 ) -> PoolStatus:
     import anyio
 

@@ -266,3 +266,31 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, str] = {}
     # at most 1,000 of the files that `brought_back` counts as autorun
     autorun: tuple[AutorunResult, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether its outcome is "passed"."""
+        return self.outcome == "passed"
+
+    def explain(self) -> str:
+        """What became of it, for people: the end that the command prints, and what went wrong."""
+        from cleanroom.evidence.reports.explanation import explanation
+
+        return explanation(self)
+
+    def assert_passed(self) -> RunResult:
+        """Itself, for tests.
+
+        Raises:
+            AssertionError: it did not pass; the message is that of `explain`.
+        """
+        __tracebackhide__ = True  # pytest shows the caller's line and not this one
+        if not self.passed:
+            raise AssertionError(self.explain())
+        return self
+
+    def __repr__(self) -> str:
+        """One line; `msgspec.to_builtins` gives all of it."""
+        from cleanroom.evidence.reports.explanation import short
+
+        return f"<RunResult {short(self)}>"
