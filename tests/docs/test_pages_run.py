@@ -133,7 +133,7 @@ def test_a_howto_does_what_it_says(title: str, tmp_path: Path) -> None:
     ("page", "title"),
     [
         (page, title)
-        for page in ("from-testcontainers.md", "from-compose.md")
+        for page in ("from-testcontainers.md", "from-compose.md", "fixtures.md")
         for title, text in sections(page).items()
         if "```console" in text
     ],
