@@ -310,20 +310,6 @@ CODES = (
         """,
     ),
     Code(
-        "CR-SERVICE-040",
-        title="a phase's service is not as its fixtures ask",
-        text="""
-            Inside a run the fixtures and `cleanroom.servers` use the services of the phase, which
-            they can only look at.
-            What they ask for (a role that may make databases, a superuser, a version, settings) has
-            to stand in make.toml; a command beside the server and its log are the run's.
-        """,
-        example="""
-            [cleanroom.services.postgres]
-            superuser = true  # its role may make a database for each test
-        """,
-    ),
-    Code(
         "CR-SERVICE-032",
         title="the server lacks an extension that an init file creates",
         text="""
@@ -338,6 +324,20 @@ CODES = (
         example="""
             [cleanroom.services.postgres]
             version = "15"  # of the package postgresql-15
+        """,
+    ),
+    Code(
+        "CR-SERVICE-040",
+        title="a phase's service is not as its fixtures ask",
+        text="""
+            Inside a run the fixtures and `cleanroom.servers` use the services of the phase, which
+            they can only look at.
+            What they ask for (a role that may make databases, a superuser, a version, settings) has
+            to stand in make.toml; a command beside the server and its log are the run's.
+        """,
+        example="""
+            [cleanroom.services.postgres]
+            superuser = true  # its role may make a database for each test
         """,
     ),
 )
