@@ -1,9 +1,15 @@
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
+import java.security.GeneralSecurityException;
+import java.security.KeyStore;
+import java.security.cert.Certificate;
+import java.security.cert.CertificateFactory;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
@@ -106,12 +112,47 @@ public class Resolve extends AbstractMavenLifecycleParticipant {
 
     // --- before the projects are read
 
+    /**
+     * Has Java trust the caller's certificates and no others, as the other managers do.
+     *
+     * <p>Java reads no PEM by itself. Its own certificates stay where the file cannot be read.
+     */
+    static void trust(Path certificates) {
+        char[] password = "cleanroom".toCharArray();
+        Path made = Paths.get("trusted.p12").toAbsolutePath();
+        try (InputStream in = Files.newInputStream(certificates);
+                OutputStream out = Files.newOutputStream(made)) {
+            KeyStore store = KeyStore.getInstance("PKCS12");
+            store.load(null, password);
+            int number = 0;
+            for (Certificate one :
+                    CertificateFactory.getInstance("X.509").generateCertificates(in)) {
+                store.setCertificateEntry("own-" + number++, one);
+            }
+            store.store(out, password);
+        } catch (GeneralSecurityException | IOException error) {
+            System.err.println(certificates + ": no certificates that Java reads: " + error);
+            return;
+        }
+        System.setProperty("javax.net.ssl.trustStore", made.toString());
+        System.setProperty("javax.net.ssl.trustStoreType", "PKCS12");
+        System.setProperty("javax.net.ssl.trustStorePassword", new String(password));
+    }
+
     /** Takes extensions out of every model before Maven would load them. */
     @Named("default")
     @Singleton
     @Priority(1000)
     public static class WithoutExtensions implements PluginManagementInjector {
         private final PluginManagementInjector before = new DefaultPluginManagementInjector();
+
+        static {
+            // Of what is ours this is loaded first, and before anything is downloaded.
+            String certificates = System.getenv("SSL_CERT_FILE");
+            if (certificates != null && !certificates.isEmpty()) {
+                trust(Paths.get(certificates));
+            }
+        }
 
         @Override
         public void injectManagement(
