@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from support.strangers import Stranger
+from support.strangers import Stranger, uv_program
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -56,16 +56,9 @@ def test_a_project_that_nobody_prepared_passes(tmp_path: Path, cache: Path, name
             pytest.skip(f"{program} is not installed")
     stranger = Stranger(tmp_path, name, cache)
     if name == "fastapi-uv":
-        stranger.offer(_uv())
+        stranger.offer(uv_program())
     if kind.services:
         stranger.begin(kind.init)
         stranger.uncomment("cleanroom.containers", kind.services)
     cold, *_ = stranger.passes(kind.phases, init=kind.init)
     assert {one["manager"] for one in cold.sets} >= {*kind.managers.split()}
-
-
-def _uv() -> Path:
-    """The one that the tests' own environment has, else that of PATH."""
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
-    return Path(found) if found else pytest.skip("uv is not installed")

@@ -53,7 +53,9 @@ A dash is what no test has shown.
 
 - **In containers** (Docker, Podman) the same is fetched, and what a manager's own tool has to be
   asked is asked of the image's.
-  The column is of an image with Debian 12's Python, npm, Go and Rust.
+  The column is of an image with Debian 12's Python, npm, Go, Rust, OpenJDK and Maven, and with uv,
+  pnpm and yarn from PyPI and npm's registry.
+  What fills the caches of uv, pnpm and yarn runs in the image, with its own `python3`.
 - **Poetry** is part of pip's row: the packages of `poetry.lock` are fetched and verified, and
   `poetry install` finds them in its own cache, with Poetry 1.8 and 2 ([python.md](python.md)).
   A Poetry that an earlier phase installs is not there when that cache is filled.

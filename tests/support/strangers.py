@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 import cleanroom
 from support import ecosystems_document
 from support.paths import TESTS
@@ -242,3 +244,10 @@ class Stranger:
             ["git", *words], cwd=self.root, check=True, capture_output=True, text=True
         )
         return done.stdout
+
+
+def uv_program() -> Path:
+    """The one that the tests' own environment has, else that of PATH."""
+    beside = Path(sys.executable).with_name("uv")
+    found = str(beside) if beside.is_file() else shutil.which("uv")
+    return Path(found) if found else pytest.skip("uv is not installed")
