@@ -137,6 +137,22 @@ def test_a_name_of_a_file_that_parts_from_its_others_is_said(
 
 
 @pytest.mark.sandbox
+def test_a_failed_phase_names_what_leads_out_and_the_line_that_shows_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A link leads to a folder beside the project."""
+    outside = project.parent / "beside"
+    outside.mkdir()
+    Path("shared").symlink_to(outside)
+    placed(project, "make.toml", '[lifecycle.test]\ncommand = "ls shared/"\n')
+
+    assert execute(["run", "test", "--backend", "embedded"]) == 1
+    said = capsys.readouterr().err
+    assert "CR-PHASE-012" in said
+    assert f'`cleanroom.tools = ["{os.path.realpath(outside)}"]`' in said
+
+
+@pytest.mark.sandbox
 def test_a_doctor_that_cannot_probe_says_so(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -298,7 +298,15 @@ class Run:
             home=str(self._places.cache.homes or ""),
             keep=self._settings.keep,
             degraded=self._account.degraded,
+            leads_out=self._leads_out,
         )
+
+    def _leads_out(self, root: str, shown: Sequence[str]) -> str:
+        """What leads out of a project to files that are in none of these folders. Blocks."""
+        # Only where a phase failed.
+        from cleanroom.project import outward
+
+        return outward.not_shown(root, shown, self._settings.caller.get("HOME", ""))
 
     # --- the account
 

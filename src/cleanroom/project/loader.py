@@ -14,7 +14,16 @@ from cleanroom.core.files import is_missing
 from cleanroom.model.errors import UsageError
 from cleanroom.model.plan import BackendName, Ignored, Plan, ServiceSpec, Workspace
 from cleanroom.model.policy import CONTROLS, Level
-from cleanroom.project import dependencies, folders, named_files, notes, order, phases, policies
+from cleanroom.project import (
+    dependencies,
+    folders,
+    named_files,
+    notes,
+    order,
+    outward,
+    phases,
+    policies,
+)
 from cleanroom.project import services as declared
 from cleanroom.project.dialects import parse_project
 from cleanroom.project.floor import FLOOR_FILE, read_floor
@@ -25,7 +34,7 @@ from cleanroom.project.raw_project import RawProject
 from cleanroom.project.settings import Layer, overlaid, read_layers
 from cleanroom.project.source import nearest, read_source
 from cleanroom.project.tool_credentials import credential_files
-from cleanroom.project.tools import editable_installs, tool_variables, visible_tools
+from cleanroom.project.tools import SYSTEM, editable_installs, tool_variables, visible_tools
 from cleanroom.project.version_files import version_files
 
 _SLO_SECONDS = 20.0
@@ -207,6 +216,8 @@ def _plan(
     )
     all_tools = (*tools, *phase_tools)
     hidden = notes.hidden_installs(editable_installs(context.root) if tools else (), all_tools)
+    if tools and (outside := _leading_out(context, all_tools)):
+        hidden += (f"what leads out of the project is not shown: {outward.described(outside)}",)
     seed = settings.seed if overrides.seed is None else overrides.seed
     strict = settings.strict_slo if overrides.strict_slo is None else overrides.strict_slo
     return Plan(
@@ -238,6 +249,11 @@ def _plan(
         named=_named(context.root, whole, parts),
         fetching=any(layer.settings.egress for part in parts for layer in part.layers.values()),
     )
+
+
+def _leading_out(context: Context, tools: Sequence[str]) -> tuple[outward.Outward, ...]:
+    home = context.caller.get("HOME", "")
+    return outward.find(str(context.root), (*SYSTEM, *tools), home)
 
 
 def _project_level(context: Context, whole: Layer) -> Level:

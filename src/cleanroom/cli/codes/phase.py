@@ -166,6 +166,23 @@ CODES = (
         """,
     ),
     Code(
+        "CR-PHASE-012",
+        title="a phase failed, and something leads out of the project",
+        text="""
+            From Medium on a phase sees the project, the system's programs and the caller's tools.
+            A link of the project, or a path that goes up in a manifest (`path = "../lib"` of cargo,
+            `file:../lib` of npm, `replace => ../lib` of Go, `-e ../lib` of pip) leads to a folder
+            beside it, which is not there inside: the program says that a module or file is missing.
+            The message names each with its end, and has the line that shows it, read-only.
+            A `.git` that leads to a folder which does not lead back is named too.
+            `cleanroom-engine plan` lists the same before a run.
+        """,
+        example="""
+            [lifecycle.test]
+            cleanroom.tools = ["/usr/local"]
+        """,
+    ),
+    Code(
         "CR-PHASE-020",
         title="a phase's command is an interpreter with nothing to do",
         text="""

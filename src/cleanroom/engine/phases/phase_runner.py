@@ -154,6 +154,8 @@ class PhaseRunner:
             if observed is None or not observed.ended_for:
                 raise  # no command of ours ended it: the environment broke
         verdict = await self._judge(current, spec, observed, results)
+        if verdict.result == "failed" and not spec.host_root:
+            await self._report_outward(current, spec)
         passed = verdict.result == "passed"
         broke_rule = bool(observed.violations or observed.ended_for)
         await workspace.finish_home(passed and not broke_rule)
@@ -197,6 +199,21 @@ class PhaseRunner:
         subject = f"phase {current.phase.name!r}"
         text = f"{subject} left processes running, they are ended with it: {names}{more}"
         self._note(current, text, "CR-PHASE-007")
+
+    async def _report_outward(self, current: CurrentPhase, spec: EnvironmentSpec) -> None:
+        """Name what leads out of the project to what this phase did not see."""
+        root = current.planned.path
+        shown = tuple(mount.source for mount in spec.mounts)
+        found = await anyio.to_thread.run_sync(self._context.leads_out, root, shown)
+        subject = f"phase {current.phase.name!r}"
+        if found:
+            text = f"{subject} did not see what leads out of the project: {found}"
+            self._note(current, text, "CR-PHASE-012", "info")
+        if unproven := self._git.unproven.get(root):
+            path, reason = unproven.args
+            text = f"{subject} did not see the folder {path} to which .git leads, since {reason}"
+            text += f': `cleanroom.tools = ["{path}"]` shows all of it'
+            self._note(current, text, "CR-PHASE-012", "info")
 
     async def _judge(
         self,

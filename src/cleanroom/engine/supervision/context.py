@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -36,6 +36,8 @@ class RunContext(NamedTuple):
     keep: Keep = "never"
     # rules that are not held here and that file and command line both let go
     degraded: tuple[str, ...] = ()
+    # project, folders that a phase was shown -> what leads out of it to others, or ""
+    leads_out: Callable[[str, Sequence[str]], str] = lambda root, shown: ""
     # how phases without a network reach the project's dependencies
     dependencies: Access = NO_ACCESS
 
