@@ -19,6 +19,10 @@ from support.paths import OLDER_KERNEL
 
 RANDOM_TREE = Path(__file__).parents[1] / "phase_programs/random_tree.py"
 SECONDS = 100.0
+# rustup finds its toolchains in the home folder, which is another one here.
+TOOLCHAIN = {
+    "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path("~/.rustup").expanduser())),
+}
 COLUMNS = (
     Column("root Medium", "Medium"),
     Column("user Medium", "Medium", ORDINARY, ORDINARY),
@@ -53,7 +57,7 @@ def shell(command: str, where: Path, column: Column | None) -> subprocess.Comple
     return subprocess.run(
         ["sh", "-c", command],
         cwd=where,
-        env={"PATH": os.environ["PATH"], "HOME": str(where), "LANG": "C.UTF-8"},
+        env={**TOOLCHAIN, "PATH": os.environ["PATH"], "HOME": str(where), "LANG": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -105,7 +109,7 @@ def _call(row: Row, where: Path, column: Column) -> subprocess.CompletedProcess[
     return subprocess.run(
         words,
         cwd=where,
-        env={**variables(), "HOME": str(home), "CLEANROOM_CACHE": str(home / "cache")},
+        env={**TOOLCHAIN, **variables(), "HOME": str(home), "CLEANROOM_CACHE": str(home / "cache")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -28,6 +28,8 @@ class Row(NamedTuple):
     inside: str = "."
     # a program without which the row is skipped
     needs: str = ""
+    # the columns in which that program is there; empty for all
+    only: tuple[str, ...] = ()
 
 
 # In containers pid 1 is a program in C, which copies nothing up.
@@ -247,4 +249,141 @@ GIT = (
     ),
 )
 
-ROWS = (*RENAMES, *HARD_LINKS, *GIT)
+
+# A program of a phase, by lines; the shell's quotes are double ones.
+def _python(*lines: str) -> str:
+    return 'python3 -c "' + "\n".join(lines) + '"'
+
+
+_APPEND = "subprocess.run(['sh', '-c', 'echo two >> log'], check=True)"
+OPEN_FILES = (
+    Row(
+        "open-follow",
+        "reading on from a file that was opened before its first write",
+        "echo one > log",
+        (
+            _python(
+                "import subprocess",
+                "f = open('log'); assert f.read() == 'one\\n'",
+                _APPEND,
+                "assert f.read() == 'two\\n'",
+            ),
+        ),
+        "test $(wc -l < log) = 2",
+    ),
+    Row(
+        "open-flock",
+        "flock of a file that another process opens for writing",
+        "echo one > log",
+        (
+            _python(
+                "import fcntl, subprocess, sys",
+                "f = open('log'); fcntl.flock(f, fcntl.LOCK_EX)",
+                "code = 'import fcntl; f = open(\\'log\\', \\'a\\'); "
+                "fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)'",
+                "done = subprocess.run([sys.executable, '-c', code], capture_output=True)",
+                "assert b'BlockingIOError' in done.stderr, done",
+            ),
+        ),
+        "true",
+    ),
+    Row(
+        "open-fcntl",
+        "fcntl locks of readers and writers",
+        "echo one > log",
+        (
+            _python(
+                "import fcntl, subprocess, sys",
+                "f = open('log'); fcntl.lockf(f, fcntl.LOCK_SH)",
+                "code = 'import fcntl; f = open(\\'log\\', \\'r+\\'); "
+                "fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)'",
+                "done = subprocess.run([sys.executable, '-c', code], capture_output=True)",
+                "assert b'BlockingIOError' in done.stderr, done",
+            ),
+        ),
+        "true",
+    ),
+    Row(
+        "open-sqlite",
+        "an SQLite database in WAL mode, written by four processes in two phases",
+        _python(
+            "import sqlite3",
+            "c = sqlite3.connect('db'); c.execute('pragma journal_mode=wal')",
+            "c.execute('create table t (n)'); c.commit()",
+        ),
+        (
+            _python(
+                "import subprocess, sys",
+                "code = 'import sqlite3; c = sqlite3.connect(\\'db\\', timeout=30); "
+                "[(c.execute(\\'insert into t values (1)\\'), c.commit()) for _ in range(25)]'",
+                "ran = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(4)]",
+                "assert not any(p.wait() for p in ran)",
+            ),
+        )
+        * 2,
+        _python(
+            "import sqlite3",
+            "c = sqlite3.connect('db'); n = c.execute('select count(*) from t').fetchone()[0]",
+            "assert n == 200 and c.execute('pragma integrity_check').fetchone()[0] == 'ok', n",
+        ),
+    ),
+    Row(
+        "open-inotify",
+        "inotify of a file and a folder of the project",
+        "mkdir d; echo one > d/log",
+        (
+            _python(
+                "import ctypes, os, struct, subprocess",
+                "c = ctypes.CDLL(None); i = c.inotify_init1(0o4000)",
+                "w = [c.inotify_add_watch(i, p, 0x102) for p in (b'd/log', b'd')]",
+                "subprocess.run(['sh', '-c', 'echo two >> d/log; : > d/new'], check=True)",
+                "raw, seen = os.read(i, 4096), []",
+                "while raw:",
+                "    wd, mask, _, n = struct.unpack_from('iIII', raw)",
+                "    seen.append((w.index(wd), mask, raw[16:16 + n].rstrip(bytes(1))))",
+                "    raw = raw[16 + n:]",
+                "assert (0, 2, b'') in seen and (1, 256, b'new') in seen, seen",
+            ),
+        ),
+        "test -f d/new",
+    ),
+)
+
+BUILDS = (
+    Row(
+        "build-make",
+        "make decides by times with nanoseconds, there and back",
+        "printf 'all: out\\nout: in\\n\\tcp in out; touch built\\n' > Makefile; "
+        "touch -d '2024-01-01 00:00:00.500000001' in; make -s all; "
+        "touch -d '2024-01-01 00:00:00.500000002' out; rm built",
+        ("make -q all", "make -q all && touch in && make -s all && test -e built"),
+        "make -q all",
+        needs="make",
+    ),
+    Row(
+        "build-cargo",
+        "cargo builds nothing anew that was built outside or in an earlier phase",
+        'printf \'[package]\\nname = "x"\\nedition = "2021"\\n\' > Cargo.toml; mkdir src; '
+        "echo 'fn main() {}' > src/main.rs; cargo build -q 2> log",
+        (
+            "cargo build -v 2>&1 | tee log && grep -q Fresh log && ! grep -q Compiling log",
+            "touch src/main.rs && cargo build 2>&1 | grep -q Compiling",
+            "cargo build -v 2>&1 | tee log && ! grep -q Compiling log",
+        ),
+        "cargo build -v 2>&1 | grep -q Fresh",
+        needs="cargo",
+        only=("root Medium",),
+    ),
+    Row(
+        "build-times",
+        "times of files with nanoseconds",
+        "touch -d '2001-02-03 04:05:06.123456789' a",
+        (
+            "stat -c %y a | grep -q 06.123456789 && "
+            "touch -d '2002-02-03 04:05:06.987654321' b && cp -p a c",
+        ),
+        "stat -c %y a c | grep -c 06.123456789 | grep -q 2 && stat -c %y b | grep -q 06.987654321",
+    ),
+)
+
+ROWS = (*RENAMES, *HARD_LINKS, *GIT, *OPEN_FILES, *BUILDS)
