@@ -376,13 +376,25 @@ BUILDS = (
     ),
     Row(
         "build-times",
-        "times of files with nanoseconds",
+        "times of files and new folders with nanoseconds",
         "touch -d '2001-02-03 04:05:06.123456789' a",
         (
             "stat -c %y a | grep -q 06.123456789 && "
-            "touch -d '2002-02-03 04:05:06.987654321' b && cp -p a c",
+            "touch -d '2002-02-03 04:05:06.987654321' b && cp -p a c && mkdir -p d/e "
+            "&& cp -p a d/e && touch -d '2002-02-03 04:05:06.987654321' d/e d && chmod 555 d/e",
+            "stat -c %y b d d/e | grep -c 06.987654321 | grep -q 3",
         ),
-        "stat -c %y a c | grep -c 06.123456789 | grep -q 2 && stat -c %y b | grep -q 06.987654321",
+        "stat -c %y a c | grep -c 06.123456789 | grep -q 2 && "
+        "stat -c %y b d d/e | grep -c 06.987654321 | grep -q 3",
+    ),
+    Row(
+        "build-folder",
+        "make with a folder among the prerequisites that a phase made first",
+        "printf 'app: lib\\n\\ttouch app\\nlib: in\\n\\tmkdir -p lib; touch lib/x lib\\n' "
+        "> Makefile; touch in",
+        ("make -s app", "make -q app"),
+        "make -q app",
+        needs="make",
     ),
 )
 

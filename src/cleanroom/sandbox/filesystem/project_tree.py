@@ -57,6 +57,8 @@ class ProjectTree(Tree):
         self._owner = owner
         # for each open folder: whether it, or one above it, was replaced
         self._replaced: list[bool] = []
+        # of folders that were made: access and modification time that they get in the end
+        self.times: dict[str, tuple[int, int]] = {}
 
     @property
     def is_replaced(self) -> bool:
@@ -97,6 +99,20 @@ class ProjectTree(Tree):
         if self.is_replaced:
             return self._host.is_own_write(info)
         return self._host.is_unmodified(info)
+
+    def restore_modes(self) -> list[tuple[str, OSError]]:
+        """As a tree does, after each new folder has its times: what is made in it sets them anew.
+
+        make(1) takes a folder for a target, and a prerequisite, as it takes a file.
+        """
+        for path in sorted(self.times, reverse=True):
+            times = self.times.pop(path)
+            # The folder may have been removed, or replaced by somebody else.
+            with contextlib.suppress(OSError):
+                at = self.enter(path)
+                if not self.is_replaced:
+                    os.utime(proc_path(at), ns=times)
+        return super().restore_modes()
 
     def require_unmodified(self, target: Target) -> None:
         """Refuse to overwrite what somebody else wrote.

@@ -154,6 +154,7 @@ class _Application:
             folder = self._theirs.make_folder(target.name, target.at)
             mode = stat.S_IMODE(os.fstat(folder).st_mode)
             os.close(folder)
+            self._theirs.times[target.path] = (ours.st_atime_ns, ours.st_mtime_ns)
         self._theirs.modes[target.path] = mode & ~0o777 | wanted
 
     def _require_mode_may_change(self, path: str, before: os.stat_result) -> None:
