@@ -237,9 +237,10 @@ class Run:
         if config is None or not recipes or not backend.forwards_elsewhere:
             return None
         pooled = config.leases
-        chosen = (
-            [recipe for recipe in recipes if recipe.kind in POOLABLE_KINDS] if pooled else recipes
-        )
+        # Another process forwards one port of a service.
+        chosen = [recipe for recipe in recipes if not recipe.ports]
+        if pooled:
+            chosen = [recipe for recipe in chosen if recipe.kind in POOLABLE_KINDS]
         if not chosen:
             return None
         # Most runs join no server.

@@ -49,6 +49,9 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     ready: Ready | None = None
     port: int = 0  # the port a phase finds it on at 127.0.0.1
+    ports: dict[str, int] = {}  # further ones by name, the same inside and for phases
+    needs: str = ""  # the program that an everyday service cannot be without
+    install: str = ""  # how that program is installed, for people
     env: dict[str, str] = {}  # variables a phase gets; {host} and {port} are filled in
     variables: dict[str, str] = {}  # environment of the service process itself
     init: tuple[str, ...] = ()  # SQL files, dumps and folders of them, absolute

@@ -36,6 +36,7 @@ FORMS: dict[str, str] = {
     "number": "number above 0",
     "port": "port (1 to 65535)",
     "ports": "list of ports",
+    "named_ports": "table: name -> port",
     "duration": 'duration: "20s", "1m30s", "500ms" or seconds',
     "size": 'size: "1GiB", "512MB" or bytes',
     "level": "Low, Medium, High or Locked",
@@ -188,6 +189,10 @@ class ServiceKeys(msgspec.Struct, frozen=True, kw_only=True):
     ready: Annotated[ReadyKeys | None, key("ready", "When it is ready.")] = None
     port: Annotated[
         int | None, key("port", "Where phases find it on 127.0.0.1.", "the service's own")
+    ] = None
+    ports: Annotated[
+        dict[str, int] | None,
+        key("named_ports", "Further ports of a service of your own, each with a name."),
     ] = None
     env: Annotated[
         dict[str, str] | None,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cleanroom.model.plan import Ready, ServiceKind, ServiceSpec
+from cleanroom.project.everyday_services import completed, everyday_services
 from cleanroom.project.keys import ReadyKeys, ServiceKeys
 from cleanroom.project.settings import Layer
 from cleanroom.project.source import Node, nearest
@@ -40,6 +41,8 @@ def named(layer: Layer) -> tuple[str, ...]:
         ProjectError: a name is neither built in nor declared.
     """
     known = {*BUILT_IN, *(layer.settings.services or {})}
+    if not known >= set(layer.settings.containers or ()):
+        known.update(everyday_services())
     for index, name in enumerate(layer.settings.containers or ()):
         if name not in known:
             close = nearest(name, known)
@@ -85,9 +88,7 @@ def specs(layer: Layer, wanted: Iterable[str], root: Path) -> tuple[ServiceSpec,
                 at_key=True,
             )
         declared[name] = _spec(name, keys, places[written], root)
-    built_in = {
-        name: ServiceSpec(name=name, kind=BUILT_IN[name]) for name in wanted if name not in declared
-    }
+    built_in = {name: _undeclared(name) for name in wanted if name not in declared}
     return tuple(spec for name, spec in {**declared, **built_in}.items() if name in wanted)
 
 
@@ -103,8 +104,43 @@ def _places(layer: Layer) -> Mapping[str, Node]:
     }
 
 
+def _undeclared(name: str) -> ServiceSpec:
+    """A built-in service, or an everyday one, that nobody has settings for."""
+    if kind := BUILT_IN.get(name):
+        return ServiceSpec(name=name, kind=kind)
+    service = everyday_services()[name]
+    keys, ready = service.keys, service.keys.ready
+    assert ready is not None, "each of them has one"
+    return ServiceSpec(
+        name=name,
+        kind="generic",
+        command=keys.command or (),
+        ready=_made_ready(ready),
+        ports=keys.ports or {},
+        env=keys.env or {},
+        needs=service.needs,
+        install=service.install,
+    )
+
+
+def _made_ready(keys: ReadyKeys, command: str = "") -> Ready:
+    return Ready(
+        tcp=keys.tcp or 0,
+        http=keys.http or "",
+        log=keys.log or "",
+        command=command,
+        timeout_seconds=keys.timeout or 30.0,
+    )
+
+
 def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
     kind = keys.kind or BUILT_IN.get(name, "generic")
+    needs = install = ""
+    if kind == "generic" and not keys.command and not keys.image:
+        everyday = everyday_services().get(name)
+        if everyday is not None:
+            needs, install = everyday.needs, everyday.install
+            keys = completed(keys, everyday)
     if kind == "generic" and not keys.command and not keys.image:
         raise node.error(
             "CR-PROJECT-018",
@@ -127,6 +163,9 @@ def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
         command=keys.command or (),
         ready=_ready(keys.ready, node) if keys.ready else None,
         port=keys.port or 0,
+        ports=keys.ports or {},
+        needs=needs,
+        install=install,
         env=keys.env or {},
         variables=keys.variables or {},
         init=tuple(
@@ -154,13 +193,7 @@ def _ready(keys: ReadyKeys, service: Node) -> Ready:
         )
     if keys.log is not None:
         _pattern(keys.log, node.child("log"))
-    return Ready(
-        tcp=keys.tcp or 0,
-        http=keys.http or "",
-        log=keys.log or "",
-        command=_shell(node) if keys.command else "",
-        timeout_seconds=keys.timeout or 30.0,
-    )
+    return _made_ready(keys, _shell(node) if keys.command else "")
 
 
 def _shell(node: Node) -> str:

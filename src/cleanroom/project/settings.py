@@ -274,6 +274,18 @@ def _ports(node: Node) -> tuple[int, ...]:
     return tuple(item.integer(1, 65535) for item in node.items("a list of ports"))
 
 
+def _named_ports(node: Node) -> dict[str, int]:
+    for name, child in node.children().items():
+        if not name.isidentifier():
+            raise child.error(
+                "CR-PROJECT-005",
+                f"expected a port's name, found {name!r}",
+                hint="use letters, digits and _",
+                at_key=True,
+            )
+    return {name: child.integer(1, 65535) for name, child in node.children().items()}
+
+
 def _services(node: Node) -> dict[str, ServiceKeys]:
     return {name: _struct(ServiceKeys)(child) for name, child in node.children().items()}
 
@@ -292,6 +304,7 @@ READERS: dict[str, Callable[[Node], Any]] = {
     "number": lambda node: node.positive(1024),
     "port": lambda node: node.integer(1, 65535),
     "ports": _ports,
+    "named_ports": _named_ports,
     "duration": Node.duration,
     "size": Node.size,
     "level": lambda node: Level(node.choice(Level)),

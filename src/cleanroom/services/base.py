@@ -81,6 +81,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_seconds: float = 30.0
     stop_signal: int = 15
     port: int = 0  # where phases find it on 127.0.0.1
+    ports: tuple[int, ...] = ()  # further ones, the same inside its environment
     # where the relay connects to, inside the service's environment:
     # "unix:/run/cleanroom/NAME/socket" or "tcp:PORT"
     to: str = ""

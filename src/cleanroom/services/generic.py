@@ -13,10 +13,16 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from cleanroom.model.errors import ProjectError
+from cleanroom.model.errors import BackendUnavailable, ProjectError
 from cleanroom.model.plan import Ready, ServiceSpec
 from cleanroom.services.base import Probe, Recipe
-from cleanroom.services.common import base_variables, location_variables, named_variables
+from cleanroom.services.common import (
+    base_variables,
+    fact_names,
+    further_variables,
+    location_variables,
+    named_variables,
+)
 from cleanroom.services.images import ImageFacts
 
 
@@ -40,9 +46,17 @@ def recipe(
     made = _recipe(spec, port=port, root=root)
     variables = {
         **base_variables(),
-        "PATH": caller.get("PATH", base_variables()["PATH"]),
+        "PATH": _path(spec, caller, root),
         **spec.variables,
     }
+    if spec.needs and shutil.which(spec.needs, path=variables["PATH"]) is None:
+        raise BackendUnavailable(
+            "CR-SERVICE-001",
+            f"service {spec.name!r}: {spec.needs} was not found; looked on PATH, in .venv/bin and "
+            "/usr/sbin",
+            hint=spec.install,
+            where=str(spec.origin or ""),
+        )
     return msgspec.structs.replace(
         made,
         server=_program(spec, variables["PATH"], root),
@@ -113,6 +127,7 @@ def _recipe(spec: ServiceSpec, *, port: int, root: str) -> Recipe:
         health_seconds=0.0 if spec.ready.log else 1.0,
         start_timeout_seconds=spec.ready.timeout_seconds,
         port=port,
+        ports=tuple(spec.ports.values()),
         to=f"tcp:{listens}" if listens else "",
         phase_variables=_phase_variables(spec, port, url),
         restarts_max=spec.restarts_max,
@@ -157,6 +172,15 @@ def _check_pattern(spec: ServiceSpec, pattern: str) -> None:
         ) from error
 
 
+def _path(spec: ServiceSpec, caller: Mapping[str, str], root: str) -> str:
+    """The caller's PATH. Servers of the distribution are in /usr/sbin, which users do not have on
+    it, and Python's own may be in the project's virtual environment.
+    """
+    folders = [caller.get("PATH") or base_variables()["PATH"], "/usr/local/sbin", "/usr/sbin"]
+    own = [os.path.join(root, ".venv/bin")] if spec.needs else []
+    return os.pathsep.join((*own, *folders))
+
+
 def _program(spec: ServiceSpec, path: str, root: str) -> str:
     name = spec.command[0]
     found = shutil.which(os.path.join(root, name) if "/" in name else name, path=path)
@@ -172,7 +196,9 @@ def _program(spec: ServiceSpec, path: str, root: str) -> str:
 
 
 def _phase_variables(spec: ServiceSpec, port: int, url: str) -> dict[str, str]:
-    filled = named_variables(spec.env, {"host": "127.0.0.1", "port": str(port), "url": url})
+    further = {f"port_{name}": str(number) for name, number in spec.ports.items()}
+    facts = {**fact_names(further), "host": "127.0.0.1", "port": str(port), "url": url}
+    filled = {**further_variables(spec.name, further), **named_variables(spec.env, facts)}
     return {**location_variables(spec.name, port, url), **filled} if port else filled
 
 

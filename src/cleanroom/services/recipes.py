@@ -228,22 +228,23 @@ def _ports(specs: Sequence[ServiceSpec]) -> dict[str, int]:
     """
     taken: dict[int, str] = {}
     for spec in specs:
-        if spec.port in taken:
-            raise ProjectError(
-                "CR-SERVICE-007",
-                (
-                    f"cleanroom.services.{spec.name}.port: expected a port of its own, "
-                    f"{spec.port} is that of {taken[spec.port]!r}"
-                ),
-                hint="give one of them another port",
-                where=str(spec.origin or ""),
-            )
-        if spec.port:
-            taken[spec.port] = spec.name
-    ports = {name: port for port, name in taken.items()}
+        for port in filter(None, (spec.port, *spec.ports.values())):
+            if port in taken:
+                raise ProjectError(
+                    "CR-SERVICE-007",
+                    (
+                        f"cleanroom.services.{spec.name}.port: expected a port of its own, "
+                        f"{port} is that of {taken[port]!r}"
+                    ),
+                    hint="give one of them another port",
+                    where=str(spec.origin or ""),
+                )
+            taken[port] = spec.name
+    ports = {spec.name: spec.port for spec in specs if spec.port}
+    further = {port for spec in specs for port in spec.ports.values()}
     for spec in specs:
         port = ports.get(spec.name) or USUAL_PORTS.get(spec.kind) or generic.inside_port(spec.ready)
-        while port and taken.setdefault(port, spec.name) != spec.name:
+        while port and (taken.setdefault(port, spec.name) != spec.name or port in further):
             port += 1
         ports[spec.name] = port
     return ports

@@ -41,6 +41,13 @@ def service_folder(context: RunContext, service: Service) -> Path:
     return context.scratch / "services" / service.environment_id
 
 
+def forwarded_ports(recipe: Recipe) -> tuple[tuple[int, str], ...]:
+    """The ports of a service on 127.0.0.1 of phases, each with where it leads to inside."""
+    if not recipe.to:
+        return ()
+    return ((recipe.port, recipe.to), *((port, f"tcp:{port}") for port in recipe.ports))
+
+
 def client_mounts(recipes: Sequence[Recipe]) -> tuple[Mount, ...]:
     """What a phase is shown of these services' client programs: the links, and where they lead."""
     with_clients = [recipe for recipe in recipes if recipe.clients]

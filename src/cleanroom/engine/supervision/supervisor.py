@@ -28,7 +28,7 @@ from cleanroom.engine.supervision.service import (
 from cleanroom.engine.supervision.service_data import ServiceData
 from cleanroom.engine.supervision.service_errors import given_up
 from cleanroom.engine.supervision.service_runner import STOP_SECONDS, ServiceRunner
-from cleanroom.engine.supervision.service_spec import client_mounts, service_folder
+from cleanroom.engine.supervision.service_spec import client_mounts, forwarded_ports, service_folder
 from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
 from cleanroom.model.events import LINK, Recovery, Subject
 from cleanroom.services import Recipe, TemplateCache, phase_variables
@@ -93,12 +93,13 @@ class Supervisor:
         port_forwards = tuple(
             PortForward(
                 service=service.recipe.name,
-                port=service.recipe.port,
+                port=port,
                 environment=service.environment_id,
-                to=service.recipe.to,
+                to=to,
             )
             for service in chosen
-            if service.recipe.to and not service.idle
+            for port, to in forwarded_ports(service.recipe)
+            if not service.idle
         )
         running = [service for service in chosen if not service.idle]
         mounts = tuple(
