@@ -59,3 +59,41 @@ def test_a_dump_that_a_phase_wrote_is_the_initial_state_of_the_next_run(project:
         result = project.call("run", phase).result
         assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
     assert [path.name for path in (project.root / "db").iterdir()] == ["a dump.dump"]
+
+
+API = """#!/usr/bin/python3
+import http.server, os, socket
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        socket.create_connection((os.environ["PGHOST"], int(os.environ["PGPORT"]))).close()
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+"""
+
+
+def test_a_service_that_a_phase_built_reaches_the_database(project: Project):
+    """It starts when the phase has passed and the database is ready; each replica has a port."""
+    (project.root / "api.py").write_text(API)
+    (project.root / "make.toml").write_text(
+        """
+[project]
+name = "built"
+[cleanroom.services.api]
+command = ["./out/api"]
+after = "build"
+depends_on = ["postgres"]
+replicas = 2
+ready = { http = ":8000/" }
+[lifecycle.build]
+command = "sleep 1; mkdir out; cp api.py out/api; chmod +x out/api"
+[lifecycle.test]
+command = "curl -sSf $CLEANROOM_API_URL && curl -sSf $CLEANROOM_API_2_URL"
+cleanroom.containers = ["api"]
+"""
+    )
+    answer = project.call("pipeline", "build", "test")
+    assert answer.result["outcome"] == "passed", answer.err
+    assert all(service["restarts"] == 0 for service in answer.result["services"])
+    (project.root / "out/api").unlink()
+    assert project.call("run", "test").result["outcome"] != "passed"

@@ -237,8 +237,10 @@ class Run:
         if config is None or not recipes or not backend.forwards_elsewhere:
             return None
         pooled = config.leases
-        # Another process forwards one port of a service.
-        chosen = [recipe for recipe in recipes if not recipe.ports]
+        # Another process forwards one port of a service, and knows nothing of this run's phases.
+        chosen = [
+            recipe for recipe in recipes if not (recipe.ports or recipe.after or recipe.depends_on)
+        ]
         if pooled:
             chosen = [recipe for recipe in chosen if recipe.kind in POOLABLE_KINDS]
         if not chosen:

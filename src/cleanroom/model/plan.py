@@ -50,6 +50,10 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     ready: Ready | None = None
     port: int = 0  # the port a phase finds it on at 127.0.0.1
     ports: dict[str, int] = {}  # further ones by name, the same inside and for phases
+    after: str = ""  # the phase that has to pass before it starts
+    depends_on: tuple[
+        str, ...
+    ] = ()  # services that are ready before it starts, and that it reaches
     needs: str = ""  # the program that an everyday service cannot be without
     install: str = ""  # how that program is installed, for people
     env: dict[str, str] = {}  # variables a phase gets; {host} and {port} are filled in

@@ -190,6 +190,17 @@ class ServiceKeys(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[
         int | None, key("port", "Where phases find it on 127.0.0.1.", "the service's own")
     ] = None
+    after: Annotated[
+        str | None,
+        key("text", "The phase that builds it: it starts when that one has passed."),
+    ] = None
+    depends_on: Annotated[
+        tuple[str, ...] | None,
+        key("texts", "Services that it reaches as phases do, and that are ready before it starts."),
+    ] = None
+    replicas: Annotated[
+        int | None, key("count", "How many of it: NAME, NAME-2 and so on.", "1")
+    ] = None
     ports: Annotated[
         dict[str, int] | None,
         key("named_ports", "Further ports of a service of your own, each with a name."),

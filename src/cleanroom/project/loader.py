@@ -154,6 +154,7 @@ def _part(
     }
     services = {phase: declared.named(layer) for phase, layer in layers.items()}
     steps = tuple(order.unfold(project, names))
+    declared.check_after(base, [step.name for step in steps], services, project.phases)
     used = dict.fromkeys(service for step in steps for service in services[step.name])
     made = {
         step.name: phases.phase_run(

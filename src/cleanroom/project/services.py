@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from cleanroom.model.plan import Ready, ServiceKind, ServiceSpec
 from cleanroom.project.everyday_services import completed, everyday_services
@@ -57,7 +59,103 @@ def named(layer: Layer) -> tuple[str, ...]:
                 f"expected {', '.join(sorted(known))}, found {name[:80]!r}",
                 hint=hint,
             )
-    return tuple(dict.fromkeys(canonical(name) for name in layer.settings.containers or ()))
+    names = [canonical(name) for name in layer.settings.containers or ()]
+    return _with_dependencies(names, layer)
+
+
+def _with_dependencies(names: Iterable[str], layer: Layer) -> tuple[str, ...]:
+    """These services with their replicas, and those that they depend on; each once.
+
+    Raises:
+        ProjectError: one depends on itself, or on what is no service.
+    """
+    declared = {canonical(name): keys for name, keys in (layer.settings.services or {}).items()}
+    found: dict[str, None] = {}
+    explored: set[str] = set()
+    for name in names:
+        found.update(dict.fromkeys(_replica_names(name, declared.get(name))))
+    for name in names:
+        _add_dependencies(name, declared, layer, (found, explored), ())
+    return tuple(found)
+
+
+def _add_dependencies(
+    name: str,
+    declared: Mapping[str, ServiceKeys],
+    layer: Layer,
+    collected: tuple[dict[str, None], set[str]],
+    above: tuple[str, ...],
+) -> None:
+    """Collect what the service depends on; `above` are those that depend on it.
+
+    `collected` has what was found, and those whose dependencies are all in it.
+    """
+    found, explored = collected
+    keys = declared.get(name)
+    for needed in map(canonical, (keys.depends_on if keys else None) or ()):
+        chain = (*above, name)
+        node = layer.nodes["services"]
+        if needed in chain:
+            raise node.error(
+                "CR-PROJECT-018",
+                "expected services that do not wait for each other, found "
+                f"{' -> '.join((*chain, needed))}",
+                hint="take one depends_on away",
+                at_key=True,
+            )
+        if needed not in {*declared, *BUILT_IN, *everyday_services()}:
+            close = nearest(needed, {*declared, *BUILT_IN, *everyday_services()})
+            raise node.error(
+                "CR-PROJECT-008",
+                f"{name}.depends_on: expected a service, found {needed[:80]!r}",
+                hint=f"did you mean {close!r}?" if close else "declare it",
+                at_key=True,
+            )
+        found.update(dict.fromkeys(_replica_names(needed, declared.get(needed))))
+        if needed not in explored:
+            _add_dependencies(needed, declared, layer, (found, explored), chain)
+    explored.add(name)
+
+
+def _replica_names(name: str, keys: ServiceKeys | None) -> tuple[str, ...]:
+    count = (keys.replicas if keys else None) or 1
+    return (name, *(f"{name}-{number}" for number in range(2, count + 1)))
+
+
+def check_after(
+    layer: Layer, order: Sequence[str], uses: Mapping[str, Sequence[str]], phases: Collection[str]
+) -> None:
+    """See that each service that a phase builds is built before a phase needs it.
+
+    `order` are the names of the phases that run, `uses` the services of each, `phases` all of the
+    project.
+
+    Raises:
+        ProjectError: the phase comes later, needs the service itself, or does not exist.
+    """
+    for name, keys in (layer.settings.services or {}).items():
+        if not keys.after:
+            continue
+        node = _places(layer)[name]
+        if keys.after not in phases:
+            close = nearest(keys.after, phases)
+            raise node.error(
+                "CR-PROJECT-018",
+                f"after: expected a phase, found {keys.after[:80]!r}",
+                hint=f"did you mean {close!r}?" if close else "name the phase that builds it",
+                at_key=True,
+            )
+        if keys.after not in order:
+            continue
+        until = order.index(keys.after)
+        early = [phase for phase in order[: until + 1] if canonical(name) in uses[phase]]
+        if early:
+            raise node.error(
+                "CR-PROJECT-018",
+                f"it starts after phase {keys.after!r}, and phase {early[0]!r} needs it before",
+                hint=f"run {keys.after!r} first",
+                at_key=True,
+            )
 
 
 def specs(layer: Layer, wanted: Iterable[str], root: Path) -> tuple[ServiceSpec, ...]:
@@ -87,7 +185,12 @@ def specs(layer: Layer, wanted: Iterable[str], root: Path) -> tuple[ServiceSpec,
                 f"{NAME_MAX} characters at most, found {written[:80]!r}",
                 at_key=True,
             )
-        declared[name] = _spec(name, keys, places[written], root)
+        spec = _spec(name, keys, places[written], root)
+        declared[name] = spec
+        for replica in _replica_names(name, keys)[1:]:
+            declared[replica] = msgspec.structs.replace(
+                spec, name=replica, port=0, ports={}, env={}
+            )
     built_in = {name: _undeclared(name) for name in wanted if name not in declared}
     return tuple(spec for name, spec in {**declared, **built_in}.items() if name in wanted)
 
@@ -164,6 +267,8 @@ def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
         ready=_ready(keys.ready, node) if keys.ready else None,
         port=keys.port or 0,
         ports=keys.ports or {},
+        after=keys.after or "",
+        depends_on=tuple(map(canonical, keys.depends_on or ())),
         needs=needs,
         install=install,
         env=keys.env or {},

@@ -90,6 +90,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()  # values to be redacted everywhere
     # a host folder of links to the server's client programs, for phases; "" where there are none
     clients: str = ""
+    after: str = ""  # the phase that has to pass before it starts, where the run has it
+    depends_on: tuple[
+        str, ...
+    ] = ()  # services that are ready before it starts, and that it reaches
     # a pool lends the server to one run at a time: runs could not be kept apart in it
     undivided: bool = False
     # files and folders of the host that `prepare` reads, shown to it at their own paths

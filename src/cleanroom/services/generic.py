@@ -184,6 +184,8 @@ def _path(spec: ServiceSpec, caller: Mapping[str, str], root: str) -> str:
 def _program(spec: ServiceSpec, path: str, root: str) -> str:
     name = spec.command[0]
     found = shutil.which(os.path.join(root, name) if "/" in name else name, path=path)
+    if found is None and spec.after and "/" in name:
+        return os.path.join(root, name)
     if found is None:
         where = f"relative to {root}" if "/" in name else "on PATH"
         raise _wrong(

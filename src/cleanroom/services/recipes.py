@@ -84,11 +84,16 @@ def resolve(
     run = _Run(caller, root, cache, tools, secrets)
     ports = _ports(specs)
     if image is not None:
-        return tuple(
+        made = [
             _from_image(spec, ports[spec.name], image(_image_name(spec)), run) for spec in specs
-        )
-    finders = _finders(specs, caller, root)
-    return tuple(_from_host(spec, ports[spec.name], finders, run) for spec in specs)
+        ]
+    else:
+        finders = _finders(specs, caller, root)
+        made = [_from_host(spec, ports[spec.name], finders, run) for spec in specs]
+    return tuple(
+        msgspec.structs.replace(recipe, after=spec.after, depends_on=spec.depends_on)
+        for spec, recipe in zip(specs, made, strict=True)
+    )
 
 
 def phase_variables(recipes: Sequence[Recipe]) -> dict[str, str]:

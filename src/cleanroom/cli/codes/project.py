@@ -231,10 +231,12 @@ CODES = (
     ),
     Code(
         "CR-PROJECT-018",
-        title="a service is not described completely, or twice",
+        title="a service is not described completely, twice, or waits for what cannot come",
         text="""
             A service of your own needs a command or an image and exactly one way to tell that it is
             ready; and a service has one table, also over all workspaces.
+            `after` names a phase of the project, which no phase that needs the service precedes,
+            and services do not depend on each other in a circle.
             The message says what is missing or where the other table is.
         """,
         example="""

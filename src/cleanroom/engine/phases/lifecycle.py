@@ -45,6 +45,7 @@ class Lifecycle:
         self._outcomes = outcomes
         self._skipping = skipping
         self._write_back = WriteBack(context)
+        self._supervisor = supervisor
         self._runner = PhaseRunner(context, supervisor, self._write_back)
         self._reached: Counter[str] = Counter()  # workspace's path -> how many of its phases
 
@@ -87,6 +88,8 @@ class Lifecycle:
                 if stopped or decision.skips:
                     self._reached[planned.path] += 1
                     self._pass_over(phase, planned, decision)
+                    if decision.skips:
+                        self._supervisor.phase_passed(phase.name)
                     continue
                 if workspace is None and phase.hermetic and phase.runs_commands:
                     workspace = await stack.enter_async_context(
@@ -99,6 +102,8 @@ class Lifecycle:
                 outcome = await self._runner.run(phase, planned, workspace, uncached, remember)
                 stopped = outcome.stops_the_run
                 self._outcomes.append(outcome)
+                if not stopped:
+                    self._supervisor.phase_passed(phase.name)
         return stopped
 
     def _first_position(self, planned: PlannedWorkspace) -> int:

@@ -86,6 +86,8 @@ class Service:
         name = re.sub(r"[^A-Za-z0-9]+", "-", recipe.name)[:24]
         self.environment_id = f"service-{name}-{number}"
         self.subject = Subject("service", recipe.name)
+        # how it reaches the services that it depends on
+        self.access = ServiceAccess((), (), {})
         self.shared: SharedService | None = None  # where another process runs it
         self.changed = anyio.Event()  # replaced at every change of the four below
         self.opened = False  # its environment exists

@@ -72,14 +72,16 @@ def _spec(context: RunContext, service: Service, data: Mount) -> EnvironmentSpec
         policy=msgspec.structs.replace(
             plan.policy, egress=(), private_egress=msgspec.UNSET, expected=()
         ),
-        variables=dict(recipe.variables),
+        variables={**service.access.variables, **recipe.variables},
         working_directory=recipe.working_directory,
         mounts=(
             *(Mount(source=program, target=program) for program in recipe.programs),
             data,
             Mount(source=private, target=PRIVATE, writable=True, names_paths=True),
             Mount(source=str(folder / "run"), target=run_folder(recipe.name), writable=True),
+            *service.access.mounts,
         ),
+        port_forwards=service.access.port_forwards,
         image=recipe.image,
         seed=plan.seed,
     )

@@ -30,6 +30,7 @@ from cleanroom.engine.supervision.service_errors import given_up
 from cleanroom.engine.supervision.service_runner import STOP_SECONDS, ServiceRunner
 from cleanroom.engine.supervision.service_spec import client_mounts, forwarded_ports, service_folder
 from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
+from cleanroom.model.errors import CleanroomError
 from cleanroom.model.events import LINK, Recovery, Subject
 from cleanroom.services import Recipe, TemplateCache, phase_variables
 from cleanroom.services.base import clients_folder, run_folder
@@ -55,6 +56,9 @@ class Supervisor:
         self._shared_services = shared_services
         self._services: dict[str, Service] = {}
         self._numbers = itertools.count(1)
+        # phase -> that it has passed, of those that a service comes after and that this run has
+        names = {phase.name for phase in context.plan.phases}
+        self._awaited = {recipe.after: anyio.Event() for recipe in recipes if recipe.after in names}
         shared = shared_services.services if shared_services else {}
         for recipe in recipes:
             self._register(recipe, shared.get(recipe.name))
@@ -144,11 +148,29 @@ class Supervisor:
         """Start every service at once; mirror the state of those that another process runs."""
         for service in self._services.values():
             if service.shared is None:
-                self._tasks.start_soon(self._runner.run_once, service)
+                self._tasks.start_soon(self._start, service)
             else:
                 self._tasks.start_soon(self._mirror_state, service, service.shared)
         if self._shared_services is not None:
             self._tasks.start_soon(self._forward_events, self._shared_services)
+
+    def phase_passed(self, name: str) -> None:
+        """Let the services start that a phase had to build."""
+        if name in self._awaited:
+            self._awaited[name].set()
+
+    async def _start(self, service: Service) -> None:
+        """Run the service once, when what it waits for is there."""
+        recipe = service.recipe
+        try:
+            if recipe.after in self._awaited:
+                await self._awaited[recipe.after].wait()
+            await self.wait_ready(recipe.depends_on)
+        except CleanroomError as error:
+            service.change(failure=error)
+            return
+        service.access = self.access(recipe.depends_on)
+        await self._runner.run_once(service)
 
     async def stop(self) -> None:
         """Stop all services, last started first, also when cancelled."""
