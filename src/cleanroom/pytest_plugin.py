@@ -73,10 +73,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.pluginmanager.register(TestSpans(), "cleanroom-spans")
     except ImportError as error:
-        raise pytest.UsageError(
-            f"--cleanroom-spans needs {error.name}: pip install opentelemetry-sdk "
-            "opentelemetry-exporter-otlp-proto-http"
-        ) from error
+        from cleanroom.core.installation import install_line
+
+        needed = f"--cleanroom-spans needs {error.name}: {install_line('otlp')}"
+        raise pytest.UsageError(needed) from error
 
 
 class Cleanroom:

@@ -73,7 +73,7 @@ def test_all_that_is_missing_is_named_at_once():
             "until [ -S /run/docker.sock ]; do sleep 1; done  # if it takes long, "
             "/var/log/dockerd.log says why"
         ),
-        "'/opt/a venv/bin/python' -m pip install 'cleanroom-engine[docker]'",
+        "'/opt/a venv/bin/python' -m pip install '.[docker]'",
         "cleanroom-engine image build base redis --backend docker",
         "docker pull mail:1  # or build or load it; nothing is pulled during a run",
     ]
@@ -108,8 +108,7 @@ def test_debians_own_python_is_not_asked_to_change():
     lines = hint(changed(WHOLE, library=False, interpreter=closed))
     assert lines[1] == "apt-get update && apt-get install --yes python3-venv"
     assert lines[2] == (
-        "/usr/bin/python3 -m venv ~/cleanroom && ~/cleanroom/bin/pip install "
-        "'cleanroom-engine[docker]'"
+        "/usr/bin/python3 -m venv ~/cleanroom && ~/cleanroom/bin/pip install '.[docker]'"
     )
 
 
@@ -118,7 +117,7 @@ def test_an_environment_without_pip_is_not_asked_for_it():
     lines = hint(
         changed(WHOLE, library=False, interpreter=Interpreter(program="/v/bin/python", pip=False))
     )
-    assert lines[1:] == ["uv pip install --python /v/bin/python 'cleanroom-engine[docker]'"]
+    assert lines[1:] == ["uv pip install --python /v/bin/python '.[docker]'"]
 
 
 @pytest.mark.parametrize(("engine", "unit"), [("docker", "docker"), ("podman", "podman.socket")])

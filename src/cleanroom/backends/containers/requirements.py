@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-import sys
-import sysconfig
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +18,13 @@ import msgspec
 from cleanroom.backends.containers.client import VARIABLES, EngineName, find_socket, inspect_image
 from cleanroom.backends.containers.images import PLANS
 from cleanroom.core import host_programs
+from cleanroom.core.installation import (
+    Interpreter,
+    line_for,
+    origin,
+    requirement,
+    this_interpreter,
+)
 from cleanroom.model.errors import BackendUnavailable, CleanroomError, PolicyRefused, ProjectError
 from cleanroom.sandbox.shim.build import program_in
 
@@ -30,7 +35,6 @@ PACKAGES: dict[EngineName, tuple[str, ...]] = {
 }
 UNITS: dict[EngineName, str] = {"docker": "docker", "podman": "podman.socket"}
 COMPILERS = ("gcc", "cc", "clang")  # musl-gcc is a way to call the first
-LIBRARY = "'cleanroom-engine[docker]'"
 # Without a service manager, and until somebody listens.
 STARTS: dict[EngineName, tuple[str, ...]] = {
     "docker": (
@@ -73,20 +77,13 @@ class MissingPart(NamedTuple):
     steps: tuple[str, ...] = ()  # shell lines, once the packages are there
 
 
-class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
-    """The Python that this command runs in, and how a library gets into it."""
-
-    program: str
-    closed: bool = False  # the distribution's own, which pip refuses to change
-    pip: bool = True
-    venv: bool = True  # it can make virtual environments
-
-
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """Which parts a machine has. Made by `inspect_machine`."""
 
     engine: EngineName
     interpreter: Interpreter
+    # the engine with its client library, as pip reads it, quoted for a shell
+    package: str = "'.[docker]'"
     root: bool = True
     socket: str = ""  # of the engine; empty: there is none
     answer: str = ""  # why the engine does not answer there; empty: it does
@@ -126,7 +123,8 @@ def inspect_machine(
     own = any(map(_is_ours, wanted))
     return Machine(
         engine=engine,
-        interpreter=_interpreter(),
+        interpreter=this_interpreter(),
+        package=requirement("docker", origin()),
         root=builds or os.geteuid() == 0,
         socket=socket,
         answer=answer,
@@ -147,7 +145,7 @@ def missing_parts(machine: Machine) -> tuple[MissingPart, ...]:
     """The missing parts, in an order in which they can be installed."""
     found = _engine(machine)
     if not machine.library:
-        found.append(_library(machine.interpreter))
+        found.append(_library(machine.interpreter, machine.package))
     if not machine.compiler:
         message = "pid 1 of containers is built once from C, and there is no compiler"
         found.append(
@@ -229,24 +227,16 @@ def _engine(machine: Machine) -> list[MissingPart]:
     ]
 
 
-def _library(interpreter: Interpreter) -> MissingPart:
+def _library(interpreter: Interpreter, package: str) -> MissingPart:
     message = f"the Python package aiodocker is not there for {interpreter.program}"
     packages: tuple[str, ...] = ()
-    steps: tuple[str, ...]
+    steps = [line_for(package, interpreter)]
     if interpreter.closed:  # Debian's own Python lets pip change nothing
         packages = () if interpreter.venv else ("python3-venv",)
-        steps = (
-            (
-                f"{shlex.quote(interpreter.program)} -m venv ~/cleanroom && ~/cleanroom/bin/pip "
-                f"install {LIBRARY}"
-            ),
-            "PATH=~/cleanroom/bin:$PATH  # so that this cleanroom-engine is the one that runs",
+        steps.append(
+            "PATH=~/cleanroom/bin:$PATH  # so that this cleanroom-engine is the one that runs"
         )
-    elif interpreter.pip:
-        steps = (f"{shlex.quote(interpreter.program)} -m pip install {LIBRARY}",)
-    else:
-        steps = (f"uv pip install --python {shlex.quote(interpreter.program)} {LIBRARY}",)
-    return MissingPart(BackendUnavailable, "CR-CONTAINER-003", message, packages, steps)
+    return MissingPart(BackendUnavailable, "CR-CONTAINER-003", message, packages, tuple(steps))
 
 
 def _images(machine: Machine) -> list[MissingPart]:
@@ -306,16 +296,6 @@ def _has_image(engine: EngineName, socket: str, image: str) -> bool:
     except ProjectError:
         return False
     return True
-
-
-def _interpreter() -> Interpreter:
-    marked = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
-    return Interpreter(
-        program=sys.executable,
-        closed=marked and sys.prefix == sys.base_prefix,
-        pip=importlib.util.find_spec("pip") is not None,
-        venv=importlib.util.find_spec("ensurepip") is not None,
-    )
 
 
 def _is_ours(image: str) -> bool:

@@ -33,11 +33,11 @@ CODES = (
         "CR-CONTAINER-003",
         title="the client library of container engines is not installed",
         text="""
-            Docker and Podman are spoken to by aiodocker, which is an extra: `pip install
-            'cleanroom-engine[docker]'` in the virtual environment that cleanroom-engine runs from.
+            Docker and Podman are spoken to by aiodocker, which the engine's extra `docker` brings
+            into the virtual environment that cleanroom-engine runs from.
             Debian's own Python lets pip change nothing; make a virtual environment there.
         """,
-        example="$ pip install 'cleanroom-engine[docker]'",
+        example="$ ~/cleanroom/bin/pip install '.[docker]'  # in the engine's repository",
     ),
     Code(
         "CR-CONTAINER-004",

@@ -65,9 +65,9 @@ CODES = (
         text="""
             A distribution named `cleanroom` from 2019 installs a Python package of the same name,
             so files of one replace files of the other.
-            Uninstall it and install cleanroom-engine again.
+            Uninstall it, and install the engine again from its repository.
         """,
-        example="$ pip uninstall cleanroom && pip install --force-reinstall cleanroom-engine",
+        example="$ pip uninstall cleanroom && pip install --force-reinstall .",
     ),
     Code(
         "CR-DOCTOR-007",

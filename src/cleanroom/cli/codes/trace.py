@@ -23,10 +23,10 @@ CODES = (
             An OTEL_* variable names a collector, and the package that speaks its protocol is an
             extra that is not installed.
             The run and its trace file are as they would be without it.
-            Install `cleanroom-engine[otlp]` (HTTP) or `cleanroom-engine[otlp-grpc]`, then send the
-            recorded run with `cleanroom-engine trace RUN --push`.
+            Install the extra `otlp` (HTTP) or `otlp-grpc`, then send the recorded run with
+            `cleanroom-engine trace RUN --push`.
         """,
-        example="$ pip install 'cleanroom-engine[otlp]'",
+        example="$ ~/cleanroom/bin/pip install '.[otlp]'  # in the engine's repository",
     ),
     Code(
         "CR-TRACE-003",
@@ -67,9 +67,9 @@ CODES = (
         text="""
             A phase says `cleanroom.telemetry = true`, and the packages that read OTLP are an extra
             that is not installed.
-            Install `cleanroom-engine[otlp]`, or take the key away.
+            Install the extra `otlp`, or take the key away.
         """,
-        example="$ pip install 'cleanroom-engine[otlp]'",
+        example="$ ~/cleanroom/bin/pip install '.[otlp]'  # in the engine's repository",
     ),
     Code(
         "CR-TRACE-007",

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from cleanroom.core.installation import install_line
 from cleanroom.evidence.tracing.otlp_json import from_otlp
 from cleanroom.evidence.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink, Value
 from cleanroom.evidence.tracing.span_events import clipped
@@ -42,7 +43,7 @@ def require_protobuf() -> None:
         raise BackendUnavailable(
             "CR-TRACE-006",
             f"cleanroom.telemetry = true needs a package that is not installed ({error.name})",
-            hint="pip install 'cleanroom-engine[otlp]'",
+            hint=install_line("otlp"),
         ) from error
 
 

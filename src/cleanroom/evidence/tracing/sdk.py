@@ -12,6 +12,7 @@ from importlib import import_module
 from itertools import groupby
 from typing import Any
 
+from cleanroom.core.installation import install_line
 from cleanroom.evidence.tracing import names
 from cleanroom.evidence.tracing.logs import SEVERITIES, LogLine
 from cleanroom.evidence.tracing.metrics import TABLE, Point
@@ -73,7 +74,7 @@ def exporter_class(signal: Signal, to: Destination) -> Any:
                 f"sending {signal} by {to.protocol} needs a package that is not installed "
                 f"({error.name})"
             ),
-            hint=f"pip install 'cleanroom-engine[{extra}]'",
+            hint=install_line(extra),
         ) from error
 
 
