@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -163,3 +164,27 @@ def test_cli_nothing_recorded_is_unverified(arguments: list[str], tmp_path: Path
     assert done.returncode == 4
     assert done.stderr.startswith("error[CR-CLI-005]: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cli_finds_the_project_upwards_and_names_it(tmp_path: Path) -> None:
+    """From a subfolder a command reads the project above it and says which; `-q` and `--root` say
+    nothing, and `init` makes a project where it is called.
+    """
+    make = tmp_path / "make.toml"
+    make.write_text('[lifecycle.test]\ncommand = "true"\n')
+    below = tmp_path / "src" / "deep"
+    below.mkdir(parents=True)
+
+    done = call("plan", "--output", "json", cwd=below)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["root"] == str(tmp_path)
+    assert done.stderr == f"project: {make}\n"
+    assert call("plan", cwd=tmp_path).stderr == ""
+    assert "project:" not in call("plan", "--root", "../..", cwd=below).stderr
+
+    quiet = call("run", "nothing", "-q", cwd=below)
+    assert "expected a phase" in quiet.stderr or "nothing" in quiet.stderr
+    assert "project:" not in quiet.stderr
+
+    assert call("init", cwd=below).returncode == 0
+    assert (below / "make.toml").exists()

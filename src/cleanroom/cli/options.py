@@ -126,7 +126,8 @@ def phase_names(context: click.Context, parameter: click.Parameter, incomplete: 
     from cleanroom.project import load
 
     try:
-        found = load(Path(context.params.get("root") or "."), caller=os.environ)
+        root = project_folder(context, parameter, context.params.get("root"))
+        found = load(Path(root), caller=os.environ)
     except CleanroomError:
         return []
     return [
@@ -136,7 +137,54 @@ def phase_names(context: click.Context, parameter: click.Parameter, incomplete: 
     ]
 
 
+def project_folder(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """The folder that `--root` names, else the project around the current folder.
+
+    Standard error tells which one was found in a folder above.
+    """
+    import os
+
+    if value is not None or os.path.lexists("make.toml"):
+        return value or "."
+    from pathlib import Path
+
+    from cleanroom.project.search import search
+
+    try:
+        found = search(Path.cwd(), os.environ.get("HOME", ""))
+    except FileNotFoundError:  # the current folder was removed
+        return "."
+    if found.file is None:
+        if found.of_another is not None:
+            _tell(context, f"not used, it belongs to another user: {found.of_another}")
+        return "."
+    folder = str(found.file.parent)
+    if folder == str(Path.cwd()):
+        return "."
+    _tell(context, f"project: {found.file}")
+    return folder
+
+
+def _tell(context: click.Context, text: str) -> None:
+    # `--quiet` is known by now: what the command line has is read before what it lacks
+    if context.resilient_parsing or context.params.get("quiet"):
+        return
+    from contextlib import suppress
+
+    from cleanroom.core.text import written_out_on_one_line
+
+    with suppress(OSError):  # nobody reads standard error
+        click.echo(written_out_on_one_line(text), err=True)
+
+
 root_option = click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False),
+    callback=project_folder,
+    help="The project's folder; default: the nearest one upwards that has a make.toml.",
+)
+# Of a command that makes a project.
+new_root_option = click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False),
     default=".",
@@ -156,6 +204,7 @@ debug_option = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show the traceback of an unforeseen error."
 )
 general_options = chain(color_option, root_option, debug_option)
+new_project_options = chain(color_option, new_root_option, debug_option)
 
 verbosity_options = chain(
     click.option(

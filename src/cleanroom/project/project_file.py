@@ -74,13 +74,17 @@ def _tables(source: Source) -> dict[str, Node]:
 
 def hidden_table(root: Path) -> str:
     """The table with phases that a make.toml in this folder hides; empty where there is none."""
+    return f"[{TABLE}] of {PYPROJECT}" if has_table(root) else ""
+
+
+def has_table(root: Path) -> bool:
+    """Whether the pyproject.toml of this folder, as far as it is readable, has settings."""
     if not _may_have_table(root / PYPROJECT):
-        return ""
+        return False
     try:
-        found = settings_node(read_source(root / PYPROJECT, PYPROJECT))
+        return settings_node(read_source(root / PYPROJECT, PYPROJECT)) is not None
     except ProjectError:
-        return ""
-    return f"[{TABLE}] of {PYPROJECT}" if found else ""
+        return False
 
 
 def _may_have_table(file: Path) -> bool:

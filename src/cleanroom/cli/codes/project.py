@@ -7,9 +7,11 @@ CODES = (
         "CR-PROJECT-001",
         title="there is no make.toml here",
         text="""
-            The command reads make.toml in the folder it is started in, or in the one that --root
-            names, else the table [tool.cleanroom] of the pyproject.toml there, and there is
-            neither.
+            The command reads make.toml in the folder that --root names, or in the nearest one
+            upwards from the folder it is started in, else the table [tool.cleanroom] of the
+            pyproject.toml there, and there is neither.
+            It looks no further than the top of a repository and the end of a file system, not in
+            your home folder and in folders such as /tmp, and uses no file of another user.
             `cleanroom-engine init` writes one that fits the project; `init --from FILE` converts a
             file of another name or dialect.
         """,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cleanroom.cli.options import general_options
+from cleanroom.cli.options import new_project_options
 
 
 @click.command()
@@ -14,7 +14,7 @@ from cleanroom.cli.options import general_options
     type=click.Path(exists=True, dir_okay=False),
     help="Convert this make.toml, of any dialect, or take a compose file's services over.",
 )
-@general_options
+@new_project_options
 def init(source: str | None, colour: str, root: str) -> None:
     """Write a commented make.toml that fits the project; never over an existing one.
 
