@@ -360,3 +360,25 @@ def test_cli_report_opens_no_text_browser_without_a_terminal(
     monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("it was started"))
     assert executed(["report", "--open"]) == 0
     assert "no browser could be started here" in said.captured()[1]
+
+
+def test_cli_run_gives_arguments_to_the_command(project: Path, said: Said) -> None:
+    """Words after `--` reach the command, also those that look like options of ours,
+    and the line that runs it again repeats them.
+    """
+    (project / "make.toml").write_text(
+        "[lifecycle.bad]\ncommand = \"printf '<%s>' && exit 7 #\"\ncleanroom.enabled = false\n"
+        '[lifecycle.say]\ncommand = "printf \'<%s>\' \\"$@\\"; exit 7"\ncleanroom.enabled = false\n'
+    )
+    code, out, _ = said("run", "say", "--seed", "7", "--", "--output", "json", "a b")
+    assert code == 1
+    assert "<--output><json><a b>" in out
+    assert "run again: cleanroom-engine run say --seed 7 -- --output json 'a b'" in out
+
+    code, _, err = said("run", "bad", "--", "x")
+    assert code == 2
+    assert "error[CR-USAGE-004]" in err
+
+    code, _, err = said("run", "say", "x")
+    assert code == 2
+    assert "unexpected extra argument" in err

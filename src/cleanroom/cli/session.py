@@ -27,6 +27,7 @@ from cleanroom.cli.views.view import View, can_live, choose
 from cleanroom.engine import Engine, started_by_ggen
 from cleanroom.engine.prestart import KeeperProcess
 from cleanroom.evidence.reports.result import RunResult
+from cleanroom.evidence.reports.text import failing
 from cleanroom.evidence.tracing.delivery import Delivered
 from cleanroom.model.errors import CleanroomError, Exit, combined
 from cleanroom.model.events import Envelope
@@ -50,6 +51,7 @@ class Request(NamedTuple):
     single: bool  # `run PHASE`: workspaces are ignored
     options: EngineOptions
     fetch_only: bool = False  # no phase runs
+    arguments: tuple[str, ...] = ()  # of `run PHASE -- ARGUMENT...`
 
 
 class FinishedRun(NamedTuple):
@@ -66,6 +68,7 @@ def run_and_show(
     single: bool,
     keeper: KeeperProcess | None,
     fetch_only: bool = False,
+    arguments: tuple[str, ...] = (),
 ) -> int:
     """Run the phases, show the run as `options` ask, and return the exit status.
 
@@ -75,7 +78,7 @@ def run_and_show(
         CleanroomError: nothing could be run at all.
         Stopped: a signal came before the engine had opened.
     """
-    request = Request(options["root"], phases, single, _run_options(options), fetch_only)
+    request = Request(options["root"], phases, single, _run_options(options), fetch_only, arguments)
     with stop_signals_raise():
         below_ggen = started_by_ggen()  # asked first: ggen may have ended when the run has
         output = Output(options["colour"])
@@ -104,7 +107,8 @@ def _run_in_view(
     )
     try:
         finished = _run_to_end(request, view, keeper)
-        view.finish(finished.result, _rerun_options(options))
+        rerun = _rerun_options(options) + _rerun_arguments(request, finished.result)
+        view.finish(finished.result, rerun)
         return finished
     except Exception as error:
         if isinstance(cause := root_cause(error), CleanroomError):
@@ -148,7 +152,7 @@ async def _requested(opened: Engine, request: Request) -> RunResult:
     if request.fetch_only:
         return await opened.fetch()
     if request.single:
-        return await opened.run(request.phases[0])
+        return await opened.run(request.phases[0], *request.arguments)
     return await opened.pipeline(*request.phases)
 
 
@@ -233,6 +237,13 @@ def _rerun_options(options: RunOptions) -> str:
     ]
     words = [word for name, value in given if value is not None for word in (name, str(value))]
     return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def _rerun_arguments(request: Request, result: RunResult) -> str:
+    """The end of the line that runs the phase again which failed: it was given the arguments."""
+    phase = failing(result)
+    is_requested = phase is not None and phase.name in request.phases
+    return f" -- {shlex.join(request.arguments)}" if request.arguments and is_requested else ""
 
 
 def _print_error(result: RunResult, output: Output) -> None:

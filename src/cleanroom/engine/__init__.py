@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cleanroom.engine.doctor import Diagnosis
-    from cleanroom.engine.engine import Engine, open, started_by_ggen
+    from cleanroom.engine.engine import Engine, open
     from cleanroom.engine.fetch.forecast import SetForecast, forecast_dependencies
     from cleanroom.engine.options import Options, RunOptions
     from cleanroom.engine.phases.skipping import Decision
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         sweep,
         verify_audit,
     )
+    from cleanroom.engine.shared_services.ancestry import started_by_ggen
     from cleanroom.engine.shared_services.pool import PoolStatus
     from cleanroom.engine.user_cache import CacheReport, prune_cache, show_cache
 
@@ -57,7 +58,7 @@ _HOMES = {
     "render_reports": "records",
     "show_audit": "records",
     "show_cache": "user_cache",
-    "started_by_ggen": "engine",
+    "started_by_ggen": "shared_services.ancestry",
     "sweep": "records",
     "verify_audit": "records",
 }

@@ -22,7 +22,16 @@ import anyio.to_thread
 
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
-from cleanroom.core.arguments import COUNT, PATH, SECONDS, TEXT, VARIABLES, check, optional
+from cleanroom.core.arguments import (
+    COUNT,
+    PATH,
+    SECONDS,
+    TEXT,
+    TEXTS,
+    VARIABLES,
+    check,
+    optional,
+)
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Bus, Subscription
 from cleanroom.core.clock import SystemClock, new_run_id
@@ -31,7 +40,7 @@ from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor
 from cleanroom.engine.caller import refuse_recursion, secrets_of
 from cleanroom.engine.options import INTERRUPTING_EXIT, PHASES, Options, RunOptions, checked_options
-from cleanroom.engine.own_folder import RunFolders, run_folders
+from cleanroom.engine.own_folder import RunFolders, fetch_reports, run_folders
 from cleanroom.engine.phases.skipping import RUNS, Decision
 from cleanroom.engine.prestart import KeeperProcess, keeper
 from cleanroom.engine.project_folders import (
@@ -41,16 +50,12 @@ from cleanroom.engine.project_folders import (
     refuse_machine,
 )
 from cleanroom.engine.replay import recorded, replayed
-from cleanroom.engine.run import Run
+from cleanroom.engine.run import Run, interrupt_when_ended
 from cleanroom.engine.run_preparation import RunPreparation
 from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
 from cleanroom.engine.service_resolution import require_parts
 from cleanroom.engine.service_server import poolable_services, service_backend, start_pool
-from cleanroom.engine.shared_services.ancestry import (
-    ancestors_to_ggen,
-    starting_processes,
-    wait_ended,
-)
+from cleanroom.engine.shared_services.ancestry import starting_processes
 from cleanroom.engine.shared_services.pool import PoolStatus, pool_status, stop_pool
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.delivery import Delivered
@@ -97,8 +102,10 @@ class Engine:
         self.delivered: Delivered | None = None
         self._bus = self._new_bus()
 
-    def plan(self, *phases: str, single: bool = False) -> Plan:
+    def plan(self, *phases: str, single: bool = False, arguments: Sequence[str] = ()) -> Plan:
         """The plan of these phases; of all phases where none is named. Runs nothing, and blocks.
+
+        `arguments` are for the commands of these phases.
 
         Raises:
             UsageError: a phase does not exist, or an option does not fit.
@@ -108,8 +115,15 @@ class Engine:
         from cleanroom.project import load
 
         check("the engine: phases", phases, PHASES)
-        overrides = self._options.overrides()
-        return load(self.root, phases, overrides=overrides, caller=self._caller, single=single)
+        check("the engine: arguments", arguments, TEXTS)
+        return load(
+            self.root,
+            phases,
+            overrides=self._options.overrides(),
+            caller=self._caller,
+            single=single,
+            arguments=arguments,
+        )
 
     def forecast(self, *phases: str) -> list[Decision]:
         """For each phase of the plan: would it be skipped, if nothing before it changed anything?
@@ -138,14 +152,16 @@ class Engine:
         """
         return await self._run_phases(phases, single=False)
 
-    async def run(self, phase: str) -> RunResult:
+    async def run(self, phase: str, *arguments: str) -> RunResult:
         """Run one phase with its hooks and prerequisites, ignoring workspaces.
+
+        `arguments` follow the phase's last command, or are what its `"$@"` stands for.
 
         Raises:
             CleanroomError: there is no run, because the plan does not stand.
                 Everything later is in the result.
         """
-        return await self._run_phases((phase,), single=True)
+        return await self._run_phases((phase,), single=True, arguments=arguments)
 
     async def fetch(self) -> RunResult:
         """Fetch the dependencies of all phases into the store; no phase runs.
@@ -229,7 +245,12 @@ class Engine:
     # --- a run
 
     async def _run_phases(
-        self, phases: Sequence[str], *, single: bool, fetch_only: bool = False
+        self,
+        phases: Sequence[str],
+        *,
+        single: bool,
+        arguments: tuple[str, ...] = (),
+        fetch_only: bool = False,
     ) -> RunResult:
         """Check the request, start the keeper, plan, and run the plan."""
         self._refuse_second()
@@ -247,7 +268,8 @@ class Engine:
                 self._keeper = await anyio.to_thread.run_sync(
                     keeper, self._options.backend, self._caller
                 )
-            plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
+            read = partial(self.plan, *phases, single=single, arguments=arguments)
+            plan = await anyio.to_thread.run_sync(read)
             return await self._run_plan(plan, fetch_only)
         finally:
             self._busy = False
@@ -268,7 +290,7 @@ class Engine:
             reports = self._options.report_directory
             if fetch_only:
                 # The project's reports are about its phases.
-                reports = reports or str(_fetch_reports(plan, self._bus.run_id))
+                reports = reports or str(fetch_reports(plan, self._bus.run_id))
             own = stack.enter_context(
                 run_folders(
                     projects[plan.root], self._bus.run_id, Path(reports) if reports else None
@@ -300,7 +322,7 @@ class Engine:
         try:
             async with anyio.create_task_group() as tasks:
                 for process in starting_processes():
-                    tasks.start_soon(_interrupt_when_ended, run, process)
+                    tasks.start_soon(interrupt_when_ended, run, process)
                 result = await run.run_and_report()
                 self.delivered = run.delivered
                 tasks.cancel_scope.cancel()
@@ -445,29 +467,9 @@ async def open(
         engine._bus.close()
 
 
-def started_by_ggen() -> bool:
-    """True if an ancestor of this process is a ggen."""
-    return bool(ancestors_to_ggen())
-
-
 def _absolute(path: str | Path) -> Path:
     """Without resolving links: the project is where its people say it is."""
     return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def _fetch_reports(plan: Plan, run_id: str) -> Path:
-    """The folder of the reports of a run that only fetched."""
-    return Path(plan.root) / ".ggen/cleanroom/runs" / run_id / "reports"
-
-
-async def _interrupt_when_ended(run: Run, process: str) -> None:
-    """Interrupt the run when a process that started this one ends.
-
-    Nobody would read its result, and the run must not outlive its purpose.
-    """
-    await wait_ended(process)
-    number = process.partition(":")[0]
-    run.interrupt(Exit.TERMINATED, f"process {number}, which started this run, has ended")
 
 
 def _seal(plan: Plan, roots: Sequence[str], caller: Mapping[str, str]) -> None:

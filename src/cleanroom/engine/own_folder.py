@@ -20,6 +20,7 @@ from typing import NamedTuple
 from cleanroom.core.beneath import Folder, is_misplaced
 from cleanroom.core.files import hold, misplaced, named
 from cleanroom.model.errors import ProjectError
+from cleanroom.model.plan import Plan
 
 GGEN = ".ggen"
 OURS = f"{GGEN}/cleanroom"
@@ -145,3 +146,8 @@ def own_folder(root: Folder, name: str) -> Folder:
     """
     with named("CR-FILE-001", "write to", root.path / name):
         return root.folder(name, make=True)
+
+
+def fetch_reports(plan: Plan, run_id: str) -> Path:
+    """The folder of the reports of a run that only fetched."""
+    return Path(plan.root) / ".ggen/cleanroom/runs" / run_id / "reports"

@@ -28,6 +28,7 @@ from cleanroom.engine.backend_choice import choice_notes, choose_backend, degrad
 from cleanroom.engine.phases.lifecycle import Lifecycle
 from cleanroom.engine.phases.verdict import EXIT_RESULTS, decisive
 from cleanroom.engine.run_settings import RunHooks, RunSettings
+from cleanroom.engine.shared_services.ancestry import wait_ended
 from cleanroom.engine.shared_services.discovery import POOLABLE_KINDS
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.output import LogSink
@@ -385,3 +386,13 @@ def _needs_dependencies(plan: Plan, backend: Backend) -> bool:
 async def _shielded(work: Callable[[], Awaitable[None]]) -> None:
     with anyio.CancelScope(shield=True):
         await work()
+
+
+async def interrupt_when_ended(run: Run, process: str) -> None:
+    """Interrupt the run when a process that started this one ends.
+
+    Nobody would read its result, and the run must not outlive its purpose.
+    """
+    await wait_ended(process)
+    number = process.partition(":")[0]
+    run.interrupt(Exit.TERMINATED, f"process {number}, which started this run, has ended")

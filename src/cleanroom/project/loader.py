@@ -12,7 +12,7 @@ import msgspec
 
 from cleanroom.core.files import is_missing
 from cleanroom.model.errors import UsageError
-from cleanroom.model.plan import BackendName, Ignored, Plan, ServiceSpec, Workspace
+from cleanroom.model.plan import BackendName, Ignored, PhaseRun, Plan, ServiceSpec, Workspace
 from cleanroom.model.policy import CONTROLS, Level
 from cleanroom.project import (
     dependencies,
@@ -25,8 +25,10 @@ from cleanroom.project import (
     policies,
 )
 from cleanroom.project import services as declared
+from cleanroom.project.arguments import with_arguments
 from cleanroom.project.dialects import parse_project
 from cleanroom.project.floor import FLOOR_FILE, read_floor
+from cleanroom.project.idle import idle_interpreter
 from cleanroom.project.order import Step
 from cleanroom.project.phases import Context
 from cleanroom.project.project_file import FILE, PYPROJECT, TABLE, read_project
@@ -61,6 +63,7 @@ def load(
     overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
     caller: Mapping[str, str],
     single: bool = False,
+    arguments: Sequence[str] = (),
     floor: Path = FLOOR_FILE,
 ) -> Plan:
     """Read the project at `root` into a plan for the `requested` phases;
@@ -68,11 +71,12 @@ def load(
 
     `caller` is the environment of the process that runs us.
     `single` stands for `run PHASE`: workspaces are ignored.
+    `arguments` are for the commands of the `requested` phases.
     `floor` is the file with the organisation's minimum.
 
     Raises:
         ProjectError: a file has to be edited; it says where.
-        UsageError: a phase or rule that was asked for does not exist.
+        UsageError: a phase or rule that was asked for does not exist, or takes no arguments.
         PolicyRefused: the command line or the project is below what the file or the
             organisation requires.
     """
@@ -85,6 +89,7 @@ def load(
         requested_level=Level(overrides.policy) if overrides.policy else None,
         allowed=_rules(overrides.allow_degraded),
         floor=read_floor(floor),
+        arguments=tuple(arguments),
     )
     base, overlay = read_layers(project.settings, "project", context.environment)
     parts = [
@@ -182,12 +187,7 @@ def _part(
             name=name,
             path=str(path),
             phases=tuple(
-                msgspec.structs.replace(
-                    made[step.name],
-                    role=step.role,
-                    of=step.of,
-                    dependencies=missing.get(step.name, ""),
-                )
+                _stepped(context, made[step.name], step, missing.get(step.name, ""))
                 for step in steps
             ),
         ),
@@ -195,6 +195,21 @@ def _part(
         steps=steps,
         layers=layers,
         services=declared.specs(layer, used, context.root),
+    )
+
+
+def _stepped(context: Context, phase: PhaseRun, step: Step, missing: str) -> PhaseRun:
+    """The phase at its place in the order; one that was asked for gets the arguments."""
+    commands = phase.commands
+    if step.role == "phase":
+        commands = with_arguments(phase, context.arguments)
+    return msgspec.structs.replace(
+        phase,
+        commands=commands,
+        idle=idle_interpreter(commands),
+        role=step.role,
+        of=step.of,
+        dependencies=missing,
     )
 
 

@@ -28,6 +28,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     requested_level: Level | None  # of the command line
     allowed: tuple[str, ...]  # rules that the command line lets go
     floor: Floor
+    arguments: tuple[str, ...] = ()  # for the commands of the phases that were asked for
 
     def allowed_by(self, layer: Layer) -> tuple[str, ...]:
         """Those of the rules that the file lets go too."""

@@ -38,4 +38,17 @@ CODES = (
             policy = "Medium"  # in Python: cleanroom.open(".", policy="Medium")
         """,
     ),
+    Code(
+        "CR-USAGE-004",
+        title="the phase takes no arguments",
+        text="""
+            Words after `--` of `run PHASE -- ARGUMENT...` follow the phase's last command, which
+            ends in a comment, a here-document or a compound command, or does not exist.
+            Write `"$@"` where they belong: such a command gets them as its positional parameters.
+        """,
+        example="""
+            [lifecycle.test]
+            command = 'for one in "$@"; do ./check "$one"; done'
+        """,
+    ),
 )

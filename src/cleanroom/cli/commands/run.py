@@ -30,20 +30,46 @@ def pipeline(phases: tuple[str, ...], **options: Unpack[RunOptions]) -> None:
     _run_phases(phases, options, single=False)
 
 
-@click.command()
+class _TakesArguments(click.Command):
+    """A command whose words after `--` are for a phase's command.
+
+    click would take them without `--` too, and `run build test` is a mistake.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        ctx.obj = tuple(args[end + 1 :])
+        return super().parse_args(ctx, args[:end])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ARGUMENT...]"]
+
+
+@click.command(cls=_TakesArguments)
 @click.argument("phase", metavar="PHASE", shell_complete=phase_names)
 @run_options
-def run(phase: str, **options: Unpack[RunOptions]) -> None:
+@click.pass_obj
+def run(arguments: tuple[str, ...], phase: str, **options: Unpack[RunOptions]) -> None:
     """Run one phase with its hooks and services; workspaces are ignored.
+
+    Words after `--` are arguments of the phase's command: they follow the last one, or are what
+    "$@" in a command stands for. Hooks and prerequisites get none.
 
     \b
     cleanroom-engine run test
     cleanroom-engine run test -v --keep always
+    cleanroom-engine run test -- -k 'checkout and not slow' tests/api
     """
-    _run_phases((phase,), options, single=True)
+    _run_phases((phase,), options, single=True, arguments=arguments)
 
 
-def _run_phases(phases: tuple[str, ...], options: RunOptions, *, single: bool) -> None:
+def _run_phases(
+    phases: tuple[str, ...],
+    options: RunOptions,
+    *,
+    single: bool,
+    arguments: tuple[str, ...] = (),
+) -> None:
     """Run the phases, show the run, and exit with its status."""
     # Nothing that an import makes is garbage, and looking for it costs 10 ms.
     # The engine enables it again, before the first phase.
@@ -54,5 +80,5 @@ def _run_phases(phases: tuple[str, ...], options: RunOptions, *, single: bool) -
     keeper = prestart.keeper(options["backend"], os.environ)
     from cleanroom.cli.session import run_and_show
 
-    status = run_and_show(phases, options, single=single, keeper=keeper)
+    status = run_and_show(phases, options, single=single, keeper=keeper, arguments=arguments)
     click.get_current_context().exit(status)

@@ -31,6 +31,11 @@ def ancestors_to_ggen(pid: int | None = None) -> tuple[str, ...]:
     return ()
 
 
+def started_by_ggen() -> bool:
+    """True if an ancestor of this process is a ggen."""
+    return bool(ancestors_to_ggen())
+
+
 def starting_processes() -> tuple[str, ...]:
     """The processes without which nobody waits for this one:
     its parent, or all up to ggen, which may leave a shell behind when it ends.
