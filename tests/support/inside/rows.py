@@ -152,8 +152,12 @@ RENAMES = (
         "random renames, exchanges, creations and removals in two phases",
         "python3 random_tree.py 7 60 log0",
         ("python3 random_tree.py 71 300 log1", "python3 random_tree.py 72 300 log2"),
-        "find tree -printf '%y %m %s %P %l\\n' | sed 's/^d \\([0-9]*\\) [0-9]*/d \\1/' "
-        "| sort -k4 > /dev/null",
+        # The same seeds outside: the same answers of all calls, and the same tree.
+        "mkdir o && cd o && python3 ../random_tree.py 7 60 log0 && "
+        "python3 ../random_tree.py 71 300 log1 && python3 ../random_tree.py 72 300 log2 && "
+        "cmp log1 ../log1 && cmp log2 ../log2 && listed() { find $1 -printf '%y %m %n %s %P %l\\n' "
+        "| sed 's/^d \\([0-9]*\\) [0-9]* [0-9]*/d \\1/' | sort; } && listed tree > ours "
+        "&& listed ../tree > theirs && cmp ours theirs && grep -c 'rename.*: ok' log2",
         NO_COPY_UP,
     ),
 )

@@ -88,9 +88,10 @@ def _link_over(first: str, name: str, at: int) -> None:
         os.link(first, temporary, dst_dir_fd=at, follow_symlinks=False)
         try:
             os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
-        except OSError:
-            os.unlink(temporary, dir_fd=at)
-            raise
+        finally:
+            # It is left where the rename failed, and where both were names of one file already.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=at)
         _set_times(at, before)
     finally:
         if closed:
