@@ -17,7 +17,7 @@ from cleanroom.model.plan import Ready, ServiceSpec
 from cleanroom.services import TemplateCache, resolve
 from cleanroom.services.base import Recipe
 from cleanroom.services.probe import is_ready
-from cleanroom.services.resp import ping
+from cleanroom.services.resp import ping, send_commands
 from support.service_harness import (
     Plain,
     begin_with,
@@ -370,3 +370,41 @@ def test_the_found_server_is_in_the_recipe_for_the_audit(prepared: Callable[...,
 
     recipe = prepared()
     assert hashlib.sha256(Path(recipe.server).read_bytes()).hexdigest() == recipe.server_sha256
+
+
+async def test_each_user_of_valkey_may_do_what_its_rules_say(shared_cache: TemplateCache):
+    """With a password of its own, which the project's own names give to phases."""
+    spec = ServiceSpec(
+        name="redis",
+        kind="redis",
+        users={"app.reader": "~app:* +@read +auth"},
+        env={"READER": "{user_app_reader_password}"},
+    )
+    recipe = resolve((spec,), caller={}, root="/", cache=shared_cache)[0]
+    word = recipe.phase_variables["READER"]
+    assert word in recipe.secrets
+    assert word in recipe.phase_variables["CLEANROOM_REDIS_USER_APP_READER_URL"]
+    async with running(recipe, shared_cache) as plain:
+        async with await plain.dial(recipe.to) as stream:
+            login = ("AUTH", "app.reader", word)
+            answers = await send_commands(
+                stream, "", login, ("GET", "app:1"), ("GET", "b"), ("SET", "app:1", "x")
+            )
+        assert answers[:2] == ["+OK", "$-1"]
+        assert [answer.partition(" ")[0] for answer in answers[2:]] == ["-NOPERM", "-NOPERM"]
+
+
+async def test_an_append_only_valkey_finds_its_keys_after_a_crash(
+    shared_cache: TemplateCache, tmp_path: Path
+):
+    """A restarted server has what was written before it was killed."""
+    spec = ServiceSpec(name="redis", kind="redis", options={"appendonly": "yes"})
+    recipe = resolve((spec,), caller={}, root="/", cache=shared_cache)[0]
+    password = recipe.phase_variables["REDIS_URL"].split(":")[2].partition("@")[0]
+    async with environment(recipe) as plain:
+        for words in (("SET", "a", "1"), ("GET", "a")):
+            async with serving(plain) as process:
+                await ready(plain, process)
+                async with await plain.dial(recipe.to) as stream:
+                    answers = await send_commands(stream, password, words)
+    assert answers[1] == "$1"

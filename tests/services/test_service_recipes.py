@@ -197,6 +197,38 @@ def test_what_the_engine_decides_is_no_setting(resolved: Resolve, settings: dict
     assert next(iter(settings)) in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"options": {"loadmodule": "/usr/lib/json.so"}},
+        {"options": {"user": "x on nopass"}},
+        {"users": {"default": "+@all"}},
+        {"users": {"a b": "+@all"}},
+        {"users": {"reader": "nopass +@all"}},
+        {"users": {"reader": ">known +@all"}},
+        {"users": {"reader": "+@all\nuser x on nopass"}},
+    ],
+)
+def test_what_the_engine_decides_is_no_setting_of_valkey(
+    resolved: Resolve, settings: dict[str, Any]
+):
+    """Modules, the user of the engine, passwords, and further lines of its configuration."""
+    with pytest.raises(ProjectError) as caught:
+        resolved(redis(**settings))
+    assert caught.value.code == "CR-SERVICE-005"
+    assert next(iter(next(iter(settings.values())))) in caught.value.message
+
+
+def test_a_second_server_stands_beside_the_first(resolved: Resolve):
+    """With a port and variables of its own; REDIS_URL is that of the first named."""
+    first, second = resolved(redis(), redis("sessions", env={"SESSIONS_URL": "{url}"}))
+    assert (first.port, second.port) == (6379, 6380)
+    found = phase_variables((first, second))
+    assert ":6379/" in found["REDIS_URL"]
+    assert ":6380/" in found["SESSIONS_URL"]
+    assert found["CLEANROOM_SESSIONS_PORT"] == "6380"
+
+
 def test_programs_in_a_folder_of_init_files_are_refused_by_name(resolved: Resolve, tmp_path: Path):
     """The usual images run them; here they would be left out silently."""
     (tmp_path / "1.sh").touch()
