@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from cleanroom.project import tasks
+from cleanroom.project import suggestions, tasks
 from cleanroom.project.ignored_keys import IgnoredKeys
 from cleanroom.project.raw_project import Dialect, PhaseReference, RawPhase, RawProject
-from cleanroom.project.source import Node, Source, nearest
+from cleanroom.project.source import Node, Source
 from cleanroom.project.variables import read_variables
 from cleanroom.project.workspaces import read_workspaces
 
@@ -63,7 +63,7 @@ def parse_project(
     for key, node in table.items():
         if key not in _KEYS:
             hint = "name the phases on the command line" if key == "pipelines" else ""
-            ignored.add(node, hint)
+            ignored.add(node, hint or suggestions.table(key, _KEYS))
     return RawProject(
         source=source,
         dialect=_dialect(table),
@@ -143,14 +143,15 @@ class _PhaseReader:
         for key, child in node.children().items():
             when, _, of = key.partition("_")
             if when not in ("before", "after") or not of:
-                self._ignored.add(child)
+                self._ignored.add(child, suggestions.hook(key))
                 continue
             if isinstance(child.value, dict):
                 self.hooks[key] = self._table_hook(key, child)
             else:
                 self.hooks[key] = phase_references(child)
             if of != "all" and of not in self.phases:
-                self._ignored.add(child, f"there is no phase {of!r}")
+                close = suggestions.word(of, self.phases)
+                self._ignored.add(child, f"there is no phase {of!r}{close and f'; {close}'}")
 
     def _phase(self, name: str, node: Node, made: dict[str, RawPhase]) -> RawPhase:
         """The phase of a table. Phases that its own hooks become are added to `made`."""
@@ -159,8 +160,7 @@ class _PhaseReader:
             if key in _DISPLAY_KEYS:
                 self._check_display_key(key, child)
             elif key not in _PHASE_KEYS:
-                close = nearest(key, _SUGGESTED_KEYS)
-                self._ignored.add(child, f"did you mean {close!r}?" if close else "")
+                self._ignored.add(child, suggestions.phase_key(key, _SUGGESTED_KEYS))
         commands, commands_node = self._commands(keys)
         variables = read_variables(keys.get("env"), self._ignored)
         before, after = self._own_hooks(name, keys.get("hooks"), made)
@@ -238,7 +238,7 @@ class _PhaseReader:
     def _task(self, name: str, node: Node) -> RawPhase:
         keys = node.children()
         for key, reason in tasks.ignored(keys).items():
-            self._ignored.add(keys[key], reason)
+            self._ignored.add(keys[key], suggestions.setting(key) or reason)
         variables = read_variables(keys.get("env"), self._ignored)
         commands, commands_node = tasks.commands(keys)
         return RawPhase(

@@ -19,13 +19,23 @@ from cleanroom.core.files import open_to_read
 from cleanroom.model.errors import CleanroomError, ProjectError
 from cleanroom.model.plan import Origin
 from cleanroom.project import units
-from cleanroom.project.positions import DEPTH_MAX, KeyPath, Positions, TooDeep, deep_key, deep_value
+from cleanroom.project.positions import (
+    DEPTH_MAX,
+    KeyPath,
+    Positions,
+    TooDeep,
+    deep_key,
+    deep_value,
+)
+from cleanroom.project.repeated_keys import repeated_key
 
 # The largest real file has 12 KB. Twenty times that is no project any more, and is still read well
 # within a second.
 BYTES_MAX = 256 * 1024
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+# How tomllib's messages begin where a key or a table stands twice.
+_REPEATED = ("Cannot declare", "Cannot overwrite", "Cannot redefine", "Cannot mutate", "Duplicate")
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -76,7 +86,7 @@ def parse_source(data: bytes, name: str) -> Source:
         table = tomllib.loads(text)
         return Source(name, text, table, Positions(text))
     except ValueError as error:  # TOMLDecodeError, and an integer of more digits than Python takes
-        raise _not_toml(text, str(error), name) from None
+        raise _twice(text, str(error), name) or _not_toml(text, str(error), name) from None
     except RecursionError:
         raise _too_deep(text, deep_value(text) or 0, name) from None
     except TooDeep as deep:
@@ -160,6 +170,20 @@ def _not_toml(text: str, message: str, name: str) -> ProjectError:
     )
 
 
+def _twice(text: str, message: str, name: str) -> ProjectError | None:
+    """The error of a key that stands twice, with both places; None where it is another error."""
+    found = repeated_key(text) if message.startswith(_REPEATED) else None
+    if found is None:
+        return None
+    first, second = (f"{name}:{line}:{column}" for line, column in found[1:])
+    return ProjectError(
+        "CR-PROJECT-003",
+        f"{dotted(found.path)}: expected this key once, found it twice, first at {first}",
+        hint="keep one of them; a table's keys stand in one place",
+        where=second,
+    )
+
+
 def _too_deep(text: str, offset: int, name: str) -> ProjectError:
     line = text.count("\n", 0, offset) + 1
     column = offset - (text.rfind("\n", 0, offset) + 1) + 1
@@ -199,12 +223,15 @@ def describe_value(value: object) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like `word`; "" where none is like it."""
+def nearest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
+    """The known word that is most like `word`; "" where none is like it.
+
+    `likeness` is from 0 to 1, which is the same word.
+    """
     from difflib import get_close_matches
 
     by_lower = {name.lower(): name for name in known}
-    close = get_close_matches(word[:64].lower(), by_lower, n=1, cutoff=0.6)
+    close = get_close_matches(word[:64].lower(), by_lower, n=1, cutoff=likeness)
     return by_lower[close[0]] if close else ""
 
 
