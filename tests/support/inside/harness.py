@@ -27,11 +27,10 @@ COLUMNS = (
     Column("root Medium", "Medium"),
     Column("user Medium", "Medium", ORDINARY, ORDINARY),
     Column("root High", "High"),
-)
-ELSEWHERE = (
     Column("E3", "Medium", tier="E3"),
-    Column("docker", "Medium", backend="docker"),
 )
+# Where there is an engine.
+CONTAINERS = (Column("docker", "Medium", backend="docker"),)
 
 
 @contextmanager

@@ -174,6 +174,9 @@ def _texts(identity: Identity, mounts: Iterable[MountOp], home: str) -> dict[str
     made["/etc/group"] = etc_files.group(group)
     # use-vc (resolv.conf(5)): of an answer over TCP the resolver does not check the address.
     made["/etc/resolv.conf"] = "nameserver 127.0.0.1\noptions timeout:1 attempts:1 use-vc\n"
+    # git gives up where it may not read the one that is there; with mounts there is none.
+    if os.path.exists("/etc/gitconfig"):
+        made["/etc/gitconfig"] = ""
     return made
 
 
