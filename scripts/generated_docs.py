@@ -223,6 +223,7 @@ DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/autorun.md": starts,
     "docs/faults.md": lambda: of_tests("support.faults.document"),
     "docs/ecosystems.md": lambda: of_tests("support.ecosystems_document"),
+    "docs/inside.md": lambda: of_tests("support.inside.document"),
 }
 
 

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from support.attacks.host_harness import Column
-from support.inside.harness import COLUMNS, inside, outside
+from support.container_harness import require
+from support.inside.harness import COLUMNS, CONTAINERS, inside, outside
 from support.inside.rows import ROWS, Row
 
 IDS = [row.id for row in ROWS]
@@ -32,5 +33,16 @@ def test_a_phase_inside_does_it(row: Row, column: Column):
     """The same commands pass as phases, and the project has the same afterwards."""
     _require(row)
     if column.name in row.gaps or (row.only and column.name not in row.only):
+        pytest.skip(row.gaps.get(column.name, f"no {row.needs} there"))
+    assert inside(row, column) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_a_phase_in_a_container_does_it(row: Row):
+    """As far as the row does not say how it differs there."""
+    require("docker", "cleanroom/base")
+    (column,) = CONTAINERS
+    if column.name in row.gaps or row.only:
         pytest.skip(row.gaps.get(column.name, f"no {row.needs} there"))
     assert inside(row, column) == []

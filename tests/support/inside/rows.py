@@ -3,6 +3,7 @@
 A row is carried out twice: by a shell outside, and by phases of the real command.
 `check` has to hold in the project after both.
 To add one: a `Row` in the list of its kind; what differs in a column is its `gaps`.
+`docs/inside.md` is made of them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Row(NamedTuple):
     check: str
     # column -> how it differs there; the row is then not carried out in it
     gaps: Mapping[str, str] = {}
+    # what happens outside, in the words of the page
+    outside: str = "works"
     # folder of the project below the one in which `prepare` runs
     inside: str = "."
     # a program without which the row is skipped
@@ -208,7 +211,7 @@ _ASKED = (
     'test -z "$(git status --porcelain --untracked-files=no)" && git describe --always --dirty '
     "&& git log -1 --format=%s && git rev-parse HEAD && git diff --quiet && git ls-files"
 )
-NO_GIT = {"E3": "its configuration is not shown, so git refuses", "docker": "not shown"}
+NO_GIT = {"E3": "the folder is not shown", "docker": "the folder is not shown"}
 
 GIT = (
     Row(
@@ -406,4 +409,12 @@ BUILDS = (
     ),
 )
 
-ROWS = (*RENAMES, *HARD_LINKS, *GIT, *OPEN_FILES, *BUILDS)
+# title of a table of docs/inside.md -> its rows
+GROUPS: dict[str, tuple[Row, ...]] = {
+    "Folders that are renamed": RENAMES,
+    "Hard links": HARD_LINKS,
+    "Git": GIT,
+    "Files that are open": OPEN_FILES,
+    "Builds": BUILDS,
+}
+ROWS = tuple(row for rows in GROUPS.values() for row in rows)
