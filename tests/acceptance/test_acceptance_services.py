@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from cleanroom.services.programs import all_postgres
 from support.command_harness import Project
 from support.tiers_harness import engine
 
@@ -97,3 +100,22 @@ cleanroom.containers = ["api"]
     assert all(service["restarts"] == 0 for service in answer.result["services"])
     (project.root / "out/api").unlink()
     assert project.call("run", "test").result["outcome"] != "passed"
+
+
+def test_a_phase_verifies_the_certificate_of_its_database(project: Project):
+    """With libpq's variables, at its address and at its name; plain connections work too."""
+    with_tls = [server for server in all_postgres(os.environ["PATH"]) if server.source == "path"]
+    if not with_tls or shutil.which("openssl") is None:
+        pytest.skip("no PostgreSQL of the distribution, or no openssl")
+    ask = "psql -XAtc 'SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()'"
+    project.write(
+        {
+            "test": f"{ask} | grep -x t && PGHOST=localhost {ask} | grep -x t"
+            f" && PGSSLMODE=disable {ask} | grep -x f"
+        },
+        containers='["postgres"]',
+    )
+    version = with_tls[0].version
+    project.add(f'[cleanroom.services.postgres]\ntls = true\nversion = "{version}"\n')
+    result = project.call("run", "test").result
+    assert result["outcome"] == "passed", result["phases"][0]["excerpt"]

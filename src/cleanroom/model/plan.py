@@ -65,6 +65,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}  # server settings
     createdb: bool = True  # the phase's role may make databases
     superuser: bool = False
+    tls: bool = False  # phases may, and by its variables do, connect with TLS
     restarts_max: int = 3
     restart_window_seconds: float = 60.0
     origin: Origin | None = None

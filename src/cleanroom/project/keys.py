@@ -246,6 +246,10 @@ class ServiceKeys(msgspec.Struct, frozen=True, kw_only=True):
     superuser: Annotated[
         bool | None, key("flag", "The phase's database role is a superuser.", "false")
     ] = None
+    tls: Annotated[
+        bool | None,
+        key("flag", "PostgreSQL offers TLS, and phases verify its certificate.", "false"),
+    ] = None
     restarts_max: Annotated[
         int | None, key("integer", "Restarts after a crash, within the window.", "3")
     ] = None

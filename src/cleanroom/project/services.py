@@ -282,6 +282,7 @@ def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
         users=keys.users or {},
         createdb=True if keys.createdb is None else keys.createdb,
         superuser=bool(keys.superuser),
+        tls=bool(keys.tls),
         restarts_max=3 if keys.restarts_max is None else keys.restarts_max,
         restart_window_seconds=keys.restart_window or 60.0,
         origin=node.origin,

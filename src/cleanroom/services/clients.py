@@ -17,15 +17,19 @@ from pathlib import Path
 import msgspec
 
 
-def link_clients(folder: Path, programs: Mapping[str, str]) -> str:
-    """A folder below `folder` with these links, name -> program; "" where there is nothing to link,
-    or it cannot be written.
+def link_clients(
+    folder: Path, programs: Mapping[str, str], files: Mapping[str, str] | None = None
+) -> str:
+    """A folder below `folder` with these links, name -> program, and these files, name -> text; ""
+    where there is nothing to link, or it cannot be written.
 
     Blocks. Its name tells its content, so that it is made once.
     """
-    if not programs:
+    files = files or {}
+    if not programs and not files:
         return ""
-    digest = hashlib.sha256(msgspec.json.encode(programs, order="sorted")).hexdigest()
+    content = msgspec.json.encode((programs, files), order="sorted")
+    digest = hashlib.sha256(content).hexdigest()
     made = folder / digest[:16]
     if made.is_dir():
         return str(made)
@@ -34,6 +38,8 @@ def link_clients(folder: Path, programs: Mapping[str, str]) -> str:
         building.mkdir(parents=True)
         for name, program in programs.items():
             (building / name).symlink_to(program)
+        for name, text in files.items():
+            (building / name).write_text(text)
         # another process may have been faster
         with suppress(OSError):
             building.rename(made)

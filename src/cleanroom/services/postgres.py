@@ -17,7 +17,8 @@ import msgspec
 
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import ServiceSpec
-from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
+from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, clients_folder, run_folder
+from cleanroom.services.certificates import Certificate, local_certificate
 from cleanroom.services.clients import link_clients
 from cleanroom.services.common import (
     base_variables,
@@ -50,6 +51,8 @@ RESERVED = frozenset(
         "listen_addresses",
         "logging_collector",
         "port",
+        "ssl_cert_file",
+        "ssl_key_file",
         "unix_socket_directories",
         "unix_socket_group",
         "unix_socket_permissions",
@@ -78,6 +81,12 @@ SETTINGS = {
     "log_timezone": "UTC",
 }
 
+TLS_SETTINGS = {
+    "ssl": "on",
+    "ssl_cert_file": f"{PRIVATE}/server.crt",
+    "ssl_key_file": f"{PRIVATE}/server.key",
+}
+ROOT_CERTIFICATE = "root.crt"
 # Options of initdb that say where the cluster lies and who may enter.
 RESERVED_INITDB = re.compile(
     r"-[?ADLSUVWX].*|--(pgdata|username|pwfile|pwprompt|auth|waldir|sync-only|show|help|version).*"
@@ -100,7 +109,7 @@ initdb=$1 server=$2 psql=$3
 pid=$!
 ask() { "$psql" -X -q -h $PRIVATE -v ON_ERROR_STOP=1 "$@"; }
 until ask -U $SUPERUSER -d postgres -c 'SELECT 1' >/dev/null 2>&1; do
-  kill -0 $pid
+  kill -0 $pid 2>/dev/null
   sleep 0.02
 done
 status=0
@@ -147,6 +156,7 @@ def recipe(
     _check_initdb(spec)
     _check_names(spec)
     settings = _settings(spec, programs)
+    certificate = local_certificate(cache.folder / "certificates") if spec.tls else None
     key = _template_key(spec, programs, settings, init, cache.identity())
     secret, password = cache.secret(key), secrets()
     users = {user: secrets() for user in spec.users}
@@ -172,7 +182,10 @@ def recipe(
                 programs.helpers["psql"],
             ),
         ),
-        files=_files(spec, programs, settings, init, secret=secret),
+        files={
+            **_files(spec, programs, settings, init, secret=secret),
+            **(_tls_files(certificate) if certificate else {}),
+        },
         main=(
             "sh",
             f"{PRIVATE}/start.sh",
@@ -200,21 +213,26 @@ def recipe(
         health_seconds=2.0,
         stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
         port=port,
-        to=to,
+        # TLS is for TCP only
+        to=f"tcp:{PORT}" if spec.tls else to,
         phase_variables=_phase_variables(spec, port, password, users),
         secrets=(password, secret, *users.values()),
         createdb=spec.createdb,
-        undivided=bool(spec.users or spec.databases)
+        undivided=bool(spec.users or spec.databases or spec.tls)
         or (spec.createdb and programs.major < LOGIN_TRIGGER_MAJOR),
         prepare_inputs=tuple(file.dump for file in init if file.dump),
-        clients=link_clients(cache.folder / "clients", programs.clients),
+        clients=link_clients(
+            cache.folder / "clients",
+            programs.clients,
+            {ROOT_CERTIFICATE: certificate.certificate} if certificate else {},
+        ),
     )
 
 
 def _settings(spec: ServiceSpec, programs: Programs) -> dict[str, str]:
     # PostgreSQL 18 starts worker processes for input and output by default.
     version = {"io_method": "sync"} if programs.major >= 18 else {}
-    return {**SETTINGS, **version, **spec.options}
+    return {**SETTINGS, **version, **(TLS_SETTINGS if spec.tls else {}), **spec.options}
 
 
 def _template_key(
@@ -251,7 +269,7 @@ def _files(
 ) -> dict[str, str]:
     server = {
         **settings,
-        "listen_addresses": "",
+        "listen_addresses": "127.0.0.1" if spec.tls else "",
         "port": str(PORT),
         "unix_socket_directories": run_folder(spec.name),
         "hba_file": f"{PRIVATE}/hba.conf",
@@ -275,7 +293,8 @@ def _files(
     return {
         "password": secret,
         "pgpass": f"*:*:*:*:{secret}\n",
-        "hba.conf": "local all all scram-sha-256\n",
+        "hba.conf": "local all all scram-sha-256\n"
+        + ("host all all 127.0.0.1/32 scram-sha-256\n" if spec.tls else ""),
         "ident.conf": "",
         "postgresql.conf": "".join(f"{name} = {quoted(value)}\n" for name, value in server.items()),
         "prepare.sh": _prepare(spec, programs, init),
@@ -365,6 +384,18 @@ def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
     )
 
 
+def tls_variables(name: str) -> dict[str, str]:
+    """What libpq and the drivers that read its variables need to verify the server."""
+    return {
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": f"{clients_folder(name)}/{ROOT_CERTIFICATE}",
+    }
+
+
+def _tls_files(certificate: Certificate) -> dict[str, str]:
+    return {"server.crt": certificate.certificate, "server.key": certificate.key}
+
+
 def _phase_variables(
     spec: ServiceSpec, port: int, password: str, users: Mapping[str, str]
 ) -> dict[str, str]:
@@ -377,6 +408,7 @@ def _phase_variables(
         urls[f"user_{user}_url"] = f"postgresql://{user}:{word}@{at}/{DATABASE}"
         urls[f"user_{user}_password"] = word
     return {
+        **(tls_variables(spec.name) if spec.tls else {}),
         **further_variables(spec.name, urls),
         **role_variables(spec.name, spec.env, port, password, further=urls),
     }

@@ -327,6 +327,15 @@ CODES = (
         """,
     ),
     Code(
+        "CR-SERVICE-033",
+        title="a certificate for a service could not be made",
+        text="""
+            `tls = true` needs openssl of the system, once for each user: the certificate is kept in
+            the cache.
+        """,
+        example="$ apt install openssl",
+    ),
+    Code(
         "CR-SERVICE-040",
         title="a phase's service is not as its fixtures ask",
         text="""
