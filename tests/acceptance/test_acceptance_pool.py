@@ -142,6 +142,31 @@ def test_databases_that_a_run_made_are_its_own_and_go_with_it(pooled: Project):
     assert pooled.call("run", "make").result["outcome"] == "passed"
 
 
+def test_a_superuser_is_refused_by_name(project: Project):
+    """A pool's role is an ordinary one; the service and the key are said."""
+    project.write({"look": "true"}, containers='["postgres"]')
+    project.add("[cleanroom.services.postgres]\nsuperuser = true\n")
+    argv = project.argv("pool", "start")
+    done = subprocess.run(
+        argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "'postgres' with superuser = true" in done.stderr
+
+
+def test_a_pool_lends_a_server_with_users_of_its_own_whole(pooled: Project):
+    """A run has them and a new server comes after it; one beside it has its own."""
+    psql = find_postgres(os.environ["PATH"]).helpers["psql"]
+    ask = f"{psql} $CLEANROOM_POSTGRES_USER_READER_URL -XAtc"
+    write(pooled, {"make": f"{ask} 'SELECT 1' && {psql} -Xc 'CREATE DATABASE fixed'"})
+    pooled.add('[cleanroom.services.postgres.users]\nreader = ""\n')
+    started = pool(pooled, "start")
+    for _ in range(2):
+        result = pooled.call("run", "make").result
+        assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
+        assert result["services"][0]["held_by"] == started["id"]
+
+
 def test_a_key_value_server_is_new_for_each_run(pooled: Project):
     """Keys, settings and users that one run leaves are not there for the next,
     whose server was ready before it came; it has another password.

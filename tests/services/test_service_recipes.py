@@ -250,6 +250,16 @@ def test_a_version_may_be_a_prefix(resolved: Resolve):
     assert resolved(redis(version=found))[0].version == found
 
 
+def test_a_renewed_recipe_has_other_credentials_for_the_same_data(resolved: Resolve):
+    """A run's passwords change, the one that the prepared data has does not."""
+    made = resolved(postgres())[0]
+    renewed = made.renewed(lambda: "another")
+    assert renewed.template_secret == made.template_secret
+    assert renewed.phase_variables["PGPASSWORD"] == "another"
+    assert made.phase_variables["PGPASSWORD"] not in str(renewed)
+    assert renewed.template_key == made.template_key
+
+
 def test_every_secret_is_listed_for_redaction(resolved: Resolve):
     """No password stands in a recipe's files or variables that is not in `secrets`;
     none is in a command line.

@@ -103,8 +103,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     restart_window_seconds: float = 60.0
 
     def renewed(self, secrets: Callable[[], str]) -> Recipe:
-        """The same recipe for another run, with other credentials from `secrets`."""
+        """The same recipe for another run, with other credentials from `secrets`.
+
+        That of the template stays: the prepared data has it.
+        """
         text = msgspec.json.encode(self)
         for secret in self.secrets:
+            if secret == self.template_secret:
+                continue
             text = text.replace(secret.encode(), secrets().encode())
         return msgspec.json.decode(text, type=Recipe)
