@@ -398,3 +398,38 @@ def test_words_of_a_process_left_running_stay_on_the_line_that_names_it(project:
     said = run(project, way, "run", "t").err.splitlines()
     assert [line for line in said if "[CR-PHASE-007]" in line]
     assert not [line for line in said if line.strip().startswith("::error::")]
+
+
+@each_way
+def test_a_dry_run_changes_nothing_and_says_what_it_would(project: Project, way: Way):
+    """All phases run, the project and its state stay as they are, and the changes are listed."""
+    project.write({"build": "mkdir dist && echo x > dist/out", "test": "test -s dist/out"})
+    before = sorted(path.name for path in project.root.iterdir())
+    done = run(project, way, "pipeline", "build", "test", "--dry-run", "--policy", way.policy)
+
+    assert done.code == 0, done.err
+    assert [phase["result"] for phase in done.result["phases"]] == ["passed", "passed"]
+    assert sorted(path.name for path in project.root.iterdir()) == sorted({*before, ".ggen"})
+    assert not (project.root / ".ggen" / "state.json").exists()
+    assert done.result["dry_run"]
+    assert [(row["kind"], row["path"]) for row in done.result["would_change"]] == [
+        ("directory", "dist"),
+        ("file", "dist/out"),
+    ]
+
+
+def test_a_dry_run_is_refused_where_a_phase_writes_in_place(project: Project):
+    """Of a phase on the host or at Low nothing could be held back: it does not run."""
+    for setting in ({"policy": '"Low"'}, {"enabled": "false"}):
+        project.write({"build": "touch built"}, **setting)
+        done = subprocess.run(
+            project.argv("run", "build", "--dry-run"),
+            cwd=project.root,
+            env=project.variables(),
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+        )
+        assert done.returncode == 3
+        assert "error[CR-POLICY-006]: make.toml:4:1: " in done.stderr
+        assert not (project.root / "built").exists()

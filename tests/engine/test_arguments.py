@@ -43,6 +43,7 @@ WRONG_OPTIONS: dict[str, tuple[Any, ...]] = {
     "report_directory": (7, b"/tmp", ""),
     "fresh": ("yes", 1, None),
     "no_cache": ("no", 0, None),
+    "dry_run": ("no", 0, None),
     "offline": ("no", 0, None),
     "caller": (5, ["A=1"], {"A": 1}, {1: "A"}),
     "polcy": ("Medium",),

@@ -164,3 +164,29 @@ async def test_what_stays_is_said_once_for_a_folder_and_all_that_is_in_it(tmp_pa
     assert "run.sh (make.toml names it" in note.text
     assert artifacts(outcome, "changes")[0].files == 1
     assert (tmp_path / "run.sh").read_text() == "exit 0"
+
+
+async def test_a_dry_run_lists_what_would_come_back_and_brings_nothing(tmp_path: Path):
+    """Later phases see what earlier ones did, the project stays as it is, and the result has each
+    path once, with the last phase that changed it.
+    """
+    (tmp_path / "old").write_text("old")
+    seen = []
+
+    async def second(inside: Inside) -> int:
+        seen.append(inside.read_file("made"))
+        inside.write_file("made", b"twice")
+        inside.delete_file("old")
+        return 0
+
+    used = MemoryBackend(Script(programs={"one": succeed(files={"made": b"x"}), "two": second}))
+    planned = plan(phase("one", "one"), phase("two", "two"), root=str(tmp_path), dry_run=True)
+    outcome = await run_plan(planned, used)
+
+    assert outcome.result.outcome == "passed"
+    assert seen == [b"x"]
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert outcome.result.brought_back == {}
+    assert outcome.result.dry_run
+    rows = [(row.path, row.kind, row.phase) for row in outcome.result.would_change]
+    assert rows == [("made", "file", "two"), ("old", "deleted", "two")]

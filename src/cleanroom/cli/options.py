@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         keep: Keep | None
         fresh: bool
         no_cache: bool
+        dry_run: bool
         offline: bool
         quiet: int
         verbose: int
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         report_directory: str | None
         fresh: bool
         no_cache: bool
+        dry_run: bool
         offline: bool
 
 
@@ -276,6 +278,11 @@ run_options = chain(
         "--fresh", is_flag=True, help="Use no cached data of services and homes, and skip no phase."
     ),
     click.option("--no-cache", is_flag=True, help="Skip no phase, whatever cache.inputs say."),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Run all phases, bring nothing back, and list what would have come back.",
+    ),
     click.option(
         "--offline", is_flag=True, help="Fetch no dependencies: use those that the store has."
     ),

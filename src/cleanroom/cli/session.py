@@ -220,6 +220,7 @@ def _run_options(options: RunOptions) -> EngineOptions:
         "report_directory": os.path.abspath(folder) if folder else None,  # noqa: PTH100
         "fresh": options["fresh"],
         "no_cache": options["no_cache"],
+        "dry_run": options["dry_run"],
         "offline": options["offline"],
     }
 

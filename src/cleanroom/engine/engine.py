@@ -354,7 +354,7 @@ class Engine:
     def _hooks(self, plan: Plan, projects: Mapping[str, Folder], own: RunFolders) -> RunHooks:
         return RunHooks(
             make_backend=partial(self._make_backend, journal=partial(Journal.at, own.run)),
-            record=partial(record_outcomes, plan, projects),
+            record=None if plan.dry_run else partial(record_outcomes, plan, projects),
             sweep=partial(_sweep_runs, cache_folder(self._caller)),
             before_phases=partial(_seal, plan, tuple(projects), self._caller)
             if self._alone

@@ -47,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     report_directory: str | os.PathLike[str] | None = None  # None: .ggen/cleanroom/reports
     fresh: bool = False  # use no cached data of services and homes, and skip no phase
     no_cache: bool = False  # skip no phase
+    dry_run: bool = False  # nothing comes back to the project: the result lists what would
     offline: bool = False  # fetch no dependencies: those that the store lacks are missing
 
     def overrides(self) -> Overrides:
@@ -61,6 +62,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             slo_seconds=self.slo_seconds,
             strict_slo=self.strict_slo,
             allow_degraded=tuple(self.allow_degraded),
+            dry_run=self.dry_run,
             fresh=self.fresh,
         )
 
@@ -79,6 +81,7 @@ class RunOptions(TypedDict, total=False):
     report_directory: str | os.PathLike[str] | None
     fresh: bool
     no_cache: bool
+    dry_run: bool
     offline: bool
 
 
@@ -94,6 +97,7 @@ _EXPECTED = {
     "report_directory": optional(PATH),
     "fresh": FLAG,
     "no_cache": FLAG,
+    "dry_run": FLAG,
     "offline": FLAG,
 }
 OPTIONS = Expected("cleanroom.Options", lambda value: isinstance(value, Options))

@@ -133,6 +133,7 @@ class Run:
             "root": plan.root,
             "strict_slo": plan.strict_slo,
             "phases": len(plan.phases),
+            **({"dry_run": True} if plan.dry_run else {}),
         }
         began = anyio.current_time()
         with self._bus.span(self._settings.subject, attributes) as span:

@@ -52,7 +52,7 @@ class RunPreparation:
 
     def services_of_cached_phases(self) -> ServiceRecipes:
         """The recipes of the plan's services, where a phase could be skipped; else none."""
-        if not self._has_cached_phases():
+        if self._plan.dry_run or not self._has_cached_phases():
             return ServiceRecipes()
         return resolve_services(self._plan, self._caller, self.places)
 
@@ -67,7 +67,7 @@ class RunPreparation:
         return pool_of_project(self._plan, self._caller, self.places, idle_seconds)
 
     def phase_cache(self, root: Folder, services: ServiceRecipes) -> PhaseCache | None:
-        """The cache of the plan's phases; None where no phase has inputs.
+        """The cache of the plan's phases; None where no phase has inputs, and for a dry run.
 
         `root` is the project's folder.
         The identities of services that could not be resolved are unknown to the cache.

@@ -179,6 +179,9 @@ class Artifact(Event, tag="artifact", frozen=True, kw_only=True):
     deleted: Natural = 0
     # Of role autorun: some of the files, each with what of the host starts or reads it by itself.
     autorun: dict[str, str] = {}
+    # Of role would_change: at most 1,000 paths, each with its kind: file, directory, symlink or
+    # deleted.
+    changes: dict[str, str] = {}
 
 
 class Capability(Event, tag="capability", frozen=True, kw_only=True):

@@ -162,6 +162,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[Ignored, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader of the plan should know
     allow_degraded: tuple[str, ...] = ()  # rules that file and command line both let go
+    # nothing comes back to the project, and no phase is skipped or recorded
+    dry_run: bool = False
     files: tuple[str, ...] = ()  # make.toml of the project and of its workspaces, there or not
     # a phase of the project has egress, whether it is in this run or not
     fetching: bool = False

@@ -53,6 +53,7 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     slo_seconds: float | None = None
     strict_slo: bool | None = None
     allow_degraded: tuple[str, ...] = ()
+    dry_run: bool = False
     fresh: bool = False  # for the engine: the plan is the same
 
 
@@ -78,7 +79,7 @@ def load(
         ProjectError: a file has to be edited; it says where.
         UsageError: a phase or rule that was asked for does not exist, or takes no arguments.
         PolicyRefused: the command line or the project is below what the file or the
-            organisation requires.
+            organisation requires; or a dry run has a phase that writes to the project itself.
     """
     root = root.absolute()
     project = read_project(root)
@@ -97,6 +98,8 @@ def load(
         for name, path, own, lower, upper in _workspaces(context, project, single)
     ]
     whole = overlaid(base, overlay)
+    if overrides.dry_run:
+        phases.refuse_lasting(part.workspace for part in parts)
     return _plan(context, project, whole, parts, overrides, tuple(requested), single)
 
 
@@ -261,6 +264,7 @@ def _plan(
         ),
         notes=(*_notes(context, whole, parts, allowed), *hidden),
         allow_degraded=allowed,
+        dry_run=overrides.dry_run,
         files=named_files.make_tomls(context.root, project, FILE),
         named=_named(context.root, whole, parts),
         fetching=any(layer.settings.egress for part in parts for layer in part.layers.values()),

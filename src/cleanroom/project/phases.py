@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from cleanroom.model.plan import PhaseRun
+from cleanroom.model.errors import PolicyRefused
+from cleanroom.model.plan import PhaseRun, Workspace
 from cleanroom.model.policy import Level, Policy
 from cleanroom.project import folders, policies, tasks
 from cleanroom.project.floor import Floor
@@ -70,6 +71,25 @@ def check_commands(overlay: Layer, project: RawProject) -> None:
                 hint=hint,
                 at_key=True,
             )
+
+
+def refuse_lasting(workspaces: Iterable[Workspace]) -> None:
+    """Check that no phase of a dry run writes to the project itself.
+
+    Raises:
+        PolicyRefused: one does, because it runs on the host or in place.
+    """
+    for phase in (phase for workspace in workspaces for phase in workspace.phases):
+        if not phase.runs_commands or (phase.hermetic and not phase.policy.in_place):
+            continue
+        how = f"at {phase.policy.level}" if phase.hermetic else "on the host"
+        raise PolicyRefused(
+            "CR-POLICY-006",
+            f"expected phases of which nothing lasts, found {phase.name!r}, which runs {how} and "
+            "writes to the project itself",
+            hint="leave it out, or run it at Medium: --policy Medium",
+            where=str(phase.origin or ""),
+        )
 
 
 def phase_run(

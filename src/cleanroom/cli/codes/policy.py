@@ -69,6 +69,17 @@ CODES = (
         """,
     ),
     Code(
+        "CR-POLICY-006",
+        title="a phase of a dry run writes to the project itself",
+        text="""
+            `--dry-run` runs the phases and brings nothing back.
+            This one runs on the host (`cleanroom.enabled = false`) or at Low, where it writes the
+            project's own files, so that nothing could be held back.
+            Leave it out, or run it at Medium.
+        """,
+        example="$ cleanroom-engine pipeline test --dry-run --policy Medium",
+    ),
+    Code(
         "CR-POLICY-010",
         title="what the policy forbids was not stopped",
         text="""

@@ -89,7 +89,7 @@ def facts(result: RunResult, verbose: int = 0) -> list[str]:
     lines += [f"  {words.violation(found)}" for found in result.violations[:_VIOLATIONS_MAX]]
     hidden = len(result.violations) - _VIOLATIONS_MAX
     lines += [f"  and {hidden} more in the report"] if hidden > 0 else []
-    lines += [*_brought_back(result.brought_back), _ledger(result)]
+    lines += [*_would_change(result), *_brought_back(result.brought_back), _ledger(result)]
     if not result.slo_met:
         lines.append(
             f"SLO missed: {seconds(result.duration_seconds)} of {seconds(result.slo_seconds)}"
@@ -124,6 +124,16 @@ def _unproven(result: RunResult) -> str:
         if runs and result.outcome == "passed"
         else "nothing was proven"
     )
+
+
+def _would_change(result: RunResult) -> list[str]:
+    """What a dry run would have brought back, each path with what it would become."""
+    if not result.dry_run:
+        return []
+    rows = [
+        f"  {row.kind} {f'{row.workspace}/{row.path}'.lstrip('/')}" for row in result.would_change
+    ]
+    return [f"dry run: {plural(len(rows), 'change')} would come back", *map(safe, rows)]
 
 
 def _brought_back(counts: Mapping[str, int]) -> list[str]:

@@ -54,7 +54,8 @@ class WriteBack:
         return tuple(sorted(self._uncommitted.get(planned.path, ())))
 
     async def write_back(self, end: PhaseEnd, workspace: Workspace) -> WriteBackResult:
-        """Write a phase's selected changes to the project, and report them.
+        """Write a phase's selected changes to the project, and report them; in a dry run report
+        them only.
 
         Raises:
             ArtifactError: the disk, or who may write where, kept some from being written.
@@ -68,7 +69,9 @@ class WriteBack:
         report = WriteBackReport(self._context, end, conflicts)
         report.report_selection(changes, selection)
         back = WrittenBack(files=0, bytes=0)
-        if selection.paths:
+        if self._context.plan.dry_run:
+            report.report_unwritten(changes, selection)
+        elif selection.paths:
             back = await workspace.write_back(selection.paths, self._context.folder, conflicts)
             report.report_written(changes, selection, back)
         uncommitted = self._uncommitted.setdefault(workspace.root, set())

@@ -19,6 +19,7 @@ from cleanroom.model.events import Artifact, Note
 # Of many paths a message names so many, and an event so many that start by themselves.
 NAMED = 5
 AUTORUN_MAX = 100
+WOULD_CHANGE_MAX = 1000
 
 NoteLevel = Literal["info", "warning"]
 
@@ -48,6 +49,24 @@ class WriteBackReport:
         changed = {change.path for change in changes}
         parted = {path: former[path] for path in unselected if former[path] not in changed}
         self._report_broken_links(parted, "in this run")
+
+    def report_unwritten(self, changes: Sequence[Change], selection: Selection) -> None:
+        """Report what a dry run would have brought back."""
+        selected = set(selection.paths)
+        found = [change for change in changes if change.path in selected]
+        if not found:
+            return
+        deleted = sum(change.kind == "deleted" for change in found)
+        artifact = Artifact(
+            subject=self._end.subject,
+            path=".",
+            role="would_change",
+            bytes=sum(change.bytes for change in found),
+            files=len(found) - deleted,
+            deleted=deleted,
+            changes={change.path: change.kind for change in found[:WOULD_CHANGE_MAX]},
+        )
+        self._publish(artifact)
 
     def report_written(
         self, changes: Sequence[Change], selection: Selection, back: WrittenBack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cleanroom.evidence.reports.result import AutorunResult
+from cleanroom.evidence.reports.result import AutorunResult, ChangeResult
 from cleanroom.evidence.reports.violation_results import ROWS_MAX
 from cleanroom.model.events import Artifact
 
@@ -25,6 +25,7 @@ class FileResults:
     def __init__(self) -> None:
         self.brought_back: dict[str, int] = {}
         self.autorun: list[AutorunResult] = []
+        self.would_change: dict[tuple[str, str], ChangeResult] = {}  # by workspace and path
         self.reports: dict[str, str] = {}
         self.dependencies_sha256 = ""  # of the record of the fetch step; "" where there is none
 
@@ -35,6 +36,8 @@ class FileResults:
         elif event.role == "autorun":
             self._sum({"autorun": event.files})
             self.autorun += _autorun_rows(event)[: ROWS_MAX - len(self.autorun)]
+        elif event.role == "would_change":
+            self.would_change |= _change_rows(event)
         elif event.role == "conflict":
             self._sum({"conflicts": event.files})
         elif event.role == "dependencies":
@@ -45,6 +48,14 @@ class FileResults:
     def _sum(self, numbers: Mapping[str, int]) -> None:
         for name, number in numbers.items():
             self.brought_back[name] = self.brought_back.get(name, 0) + number
+
+
+def _change_rows(event: Artifact) -> dict[tuple[str, str], ChangeResult]:
+    phase, workspace = event.subject.name, event.subject.workspace
+    return {
+        (workspace, path): ChangeResult(path=path, kind=kind, phase=phase, workspace=workspace)
+        for path, kind in event.changes.items()
+    }
 
 
 def _autorun_rows(event: Artifact) -> list[AutorunResult]:

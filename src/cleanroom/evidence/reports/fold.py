@@ -225,6 +225,8 @@ class ResultBuilder:
             reports=dict(self._files.reports),
             error=_error(finished),
             autorun=tuple(self._files.autorun),
+            dry_run=bool(run.attributes.get("dry_run")),
+            would_change=tuple(row for _, row in sorted(self._files.would_change.items())),
         )
 
     def _all_notes(self, finished: Finished | None) -> tuple[NoteResult, ...]:

@@ -386,9 +386,22 @@ def _ledger(result: RunResult) -> Markup:
             element("p", "Left: ", ", ".join(ledger.left), class_="alarm") if ledger.left else None,
             element("p", "Held: ", ", ".join(ledger.held)) if ledger.held else None,
             element("p", text) if back else None,
+            _would_change(result),
             _autorun(result),
         )
     )
+
+
+def _would_change(result: RunResult) -> Markup | None:
+    """What a dry run would have brought back."""
+    if not result.dry_run:
+        return None
+    rows = [
+        element("li", row.kind, " ", code_element(f"{row.workspace}/{row.path}".lstrip("/")))
+        for row in result.would_change
+    ]
+    title = element("p", f"A dry run: {plural(len(rows), 'change')} would come back.")
+    return join((title, element("ul", *rows) if rows else None))
 
 
 def _autorun(result: RunResult) -> Markup | None:

@@ -183,6 +183,18 @@ class ResourceResult(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[tuple[float, float, int], ...] = ()
 
 
+class ChangeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that a dry run would have brought back. From Artifact of role would_change."""
+
+    # relative to the workspace
+    path: str
+    # file, directory, symlink or deleted
+    kind: str
+    # the last phase that changed it
+    phase: str = ""
+    workspace: str = ""
+
+
 class AutorunResult(msgspec.Struct, frozen=True, kw_only=True):
     """A file that was brought back and that a tool of the host starts or reads by itself.
 
@@ -266,6 +278,10 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     error: dict[str, str] = {}
     # at most 1,000 of the files that `brought_back` counts as autorun
     autorun: tuple[AutorunResult, ...] = ()
+    # nothing came back to the project
+    dry_run: bool = False
+    # of a dry run: what would have come back, by path, at most 1,000 of each phase
+    would_change: tuple[ChangeResult, ...] = ()
 
     @property
     def passed(self) -> bool:
