@@ -75,7 +75,7 @@ class Paths:
         self._open_root(caller)
         return self._root
 
-    def status(self, path: str) -> os.stat_result | None:
+    def status(self, path: str | bytes) -> os.stat_result | None:
         """The status of what is at a canonical `path`; None where nothing is."""
         try:
             return os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False)

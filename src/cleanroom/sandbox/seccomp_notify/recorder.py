@@ -244,13 +244,17 @@ class Recorder:
         if pid == self._init_pid:
             self._listener.let_continue(identifier)
             return
-        name = NAMES.get(number, "") if native else _FOREIGN_ABI
-        call = HeldCall(identifier, Caller(pid, self._proc_fd), name, tuple(arguments))
+        inside: list[bytes] | None = None
         if native and self._fast_path is not None:
             inside = self._fast_path.inside_paths(pid, number, arguments)
-            if inside is not None:
-                self._continue(call, inside)
-                return
+        if inside is not None and not self._may_copy_up(number, arguments, inside):
+            self._listener.let_continue(identifier)
+            return
+        name = NAMES.get(number, "") if native else _FOREIGN_ABI
+        call = HeldCall(identifier, Caller(pid, self._proc_fd), name, tuple(arguments))
+        if inside is not None:
+            self._continue(call, inside)
+            return
         gap = ""
         try:
             response = self._judge(call)
@@ -273,6 +277,10 @@ class Recorder:
             self._listener.let_continue(identifier)
         else:
             self._listener.respond(identifier, response.value, response.errno)
+
+    def _may_copy_up(self, number: int, arguments: list[int], inside: list[bytes]) -> bool:
+        copy_ups = self._copy_ups
+        return copy_ups is not None and copy_ups.concerns(number, arguments, inside, self._paths)
 
     def copied_up(self) -> None:
         """Init has carried out the order to copy up: the call that waited for it continues."""
