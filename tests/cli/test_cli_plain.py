@@ -193,3 +193,12 @@ def test_cli_summary_of_a_failure_names_phase_and_status_on_one_line() -> None:
     texts = [line.text for line in summary(fold(failing_run()), " --env prod")]
     assert any(re.search(r"\bbad\b.*\b7\b", text) for text in texts)
     assert texts[-1] == "run again: cleanroom-engine run bad --env prod"
+
+
+def test_cli_plain_says_once_why_a_phase_failed() -> None:
+    """Reason, exit status and code stand in the summary alone, and so does no output again."""
+    _, lines = played(failing_run())
+    said = marked([*lines, *summary(fold(failing_run()), "")])
+    assert said.count("exit status 7") == 1
+    assert said.count("[CR-PHASE-005]") == 1
+    assert "last " not in said

@@ -418,3 +418,19 @@ def test_naming_the_engine_is_not_running_it(tmp_path: Path, command: str):
     """The engine's name among the arguments of another program is no recursion."""
     written(tmp_path, f'{HEAD}[lifecycle.test]\ncommand = "{command}"\n')
     assert load(tmp_path, ("test",), caller={}, floor=NO_FLOOR).phases
+
+
+@pytest.mark.parametrize(
+    ("limit", "bound"),
+    [
+        ('memory = "64GiB"', "at most 2 GiB, the bound of Medium,"),
+        ("pids = 100000", "at most 1024, the bound of Medium,"),
+        ('wall = "9h"', "at most 600 s, the bound of Medium,"),
+    ],
+)
+def test_a_bound_is_written_as_people_write_it(tmp_path: Path, limit: str, bound: str):
+    """The bound of a limit has a unit, and no exponent."""
+    (tmp_path / "make.toml").write_text(PHASE + f"[lifecycle.test.cleanroom.limits]\n{limit}\n")
+    with pytest.raises(ProjectError) as caught:
+        load(tmp_path, caller={}, floor=NO_FLOOR)
+    assert f"expected {bound} or a reason" in str(caught.value)

@@ -21,6 +21,7 @@ from cleanroom.model.policy import (
     Reaction,
     default_policy,
 )
+from cleanroom.project import units
 from cleanroom.project.keys import SettingKeys
 from cleanroom.project.settings import Layer
 from cleanroom.project.source import Node
@@ -125,9 +126,8 @@ def _limits(layer: Layer, level: Level) -> Limits:
     for key, field in _LIMIT_FIELDS.items():
         # 0 is the default of no bound: nothing lies above it.
         if field in given and given[field] > getattr(default, field) > 0:
-            _need_reason(
-                layer, "limits", key, f"at most {getattr(default, field):g}, the bound of {level},"
-            )
+            bound = units.written(field, getattr(default, field))
+            _need_reason(layer, "limits", key, f"at most {bound}, the bound of {level},")
     timeout = layer.settings.timeout
     if timeout and timeout > given.get("wall_seconds", default.wall_seconds):
         _need_reason(

@@ -42,6 +42,16 @@ def duration(value: object) -> float | None:
     return seconds if 0 < seconds <= SECONDS_MAX else None
 
 
+def written(field: str, value: float) -> str:
+    """The value of a field of `Limits` as people write it: 2 GiB, 600 s, 4096."""
+    if field.endswith("_seconds"):
+        return f"{value:g} s"
+    if not field.endswith("_bytes"):
+        return f"{value:g}"
+    units = [unit for unit in ("TiB", "GiB", "MiB", "KiB") if value % _BYTES[unit] == 0]
+    return f"{value // _BYTES[units[0]]:.0f} {units[0]}" if units else f"{value:.0f} bytes"
+
+
 def size(value: object) -> int | None:
     """Bytes above 0, of "1GiB", "512MiB", "1GB" or a number of bytes; None for anything else."""
     if isinstance(value, bool):

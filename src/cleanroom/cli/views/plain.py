@@ -211,15 +211,17 @@ def _fetch_finished(event: Finished) -> Line:
 
 
 def _phase_finished(event: Finished) -> Line:
+    """How a phase ended. Why one went wrong is said once, by the summary."""
+    tone = _PHASE_TONES.get(event.result, "red")
     text = words.phase_end(
         qualified_name(event.subject),
         event.result,
-        event.exit_code,
+        None if tone == "red" else event.exit_code,
         event.duration_seconds,
-        event.reason,
-        event.code,
+        "" if tone == "red" else event.reason,
+        "" if tone == "red" else event.code,
     )
-    return Line(text, tone=_PHASE_TONES.get(event.result, "red"))
+    return Line(text, tone=tone)
 
 
 def _other(event: Event, verbose: int) -> list[Line]:

@@ -159,23 +159,32 @@ def _ledger(result: RunResult) -> str:
 
 
 def failure(result: RunResult, rerun: str) -> list[Line]:
-    """What went wrong, last: the end of the failing phase's output, how it ended,
-    where all of it is, how to run it again.
+    """What went wrong, last: how each phase ended that did, the first one last of all, where all
+    of its output is, how to run it again.
     """
     phase = failing(result)
     if phase is None:
         return []
-    name = phase_name(phase)
-    lines = (
-        [Line(f"last {plural(len(phase.excerpt), 'line')} of {safe(name)}:", out=True)]
-        if phase.excerpt
-        else []
-    )
-    lines += [Line(f"{safe(name)} | {safe(text)}", out=True) for text in phase.excerpt]
+    others = gone_wrong(result)[1:]
+    lines = [Line(words.end_of_phase(other), out=True, tone="red") for other in others]
+    lines += _excerpt(phase, result)
     lines.append(Line(words.end_of_phase(phase), out=True, tone="red"))
     if phase.log:
         lines.append(Line(f"full log: {safe(phase.log)}", out=True))
     return [*lines, Line(f"run again: {again(phase, result.requested, rerun)}", out=True)]
+
+
+def _excerpt(phase: PhaseResult, result: RunResult) -> list[Line]:
+    """The end of the phase's output, where that of phases at its side may stand between; else it
+    stands right above.
+    """
+    if not phase.excerpt or len({found.workspace for found in result.phases}) == 1:
+        return []
+    name = safe(phase_name(phase))
+    return [
+        Line(f"last {plural(len(phase.excerpt), 'line')} of {name}:", out=True),
+        *(Line(f"{name} | {safe(text)}", out=True) for text in phase.excerpt),
+    ]
 
 
 def again(phase: PhaseResult, requested: Sequence[str], rerun: str) -> str:

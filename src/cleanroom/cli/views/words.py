@@ -69,13 +69,11 @@ def phase_end(
         return f"{text} in {seconds(duration_seconds)}"
     if result == "cached":
         return f"{text}: {safe(reason)}"
-    facts = _causes(result, exit_code, reason)
-    facts += (
-        [f"after {seconds(duration_seconds)}"]
-        if duration_seconds and " after " not in reason
-        else []
-    )
-    return with_code(text + (": " + ", ".join(facts) if facts else ""), safe(code))
+    causes = ", ".join(_causes(result, exit_code, reason))
+    text += f": {causes}" if causes else ""
+    if duration_seconds and " after " not in reason:
+        text += f"{', ' if causes else ' '}after {seconds(duration_seconds)}"
+    return with_code(text, safe(code))
 
 
 def end_of_phase(phase: PhaseResult) -> str:
