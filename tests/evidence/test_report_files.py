@@ -17,7 +17,7 @@ from cleanroom.evidence.reports.html import html_report
 from cleanroom.evidence.reports.json_report import json_report
 from cleanroom.evidence.reports.junit import junit
 from cleanroom.evidence.reports.render import FILES, render
-from cleanroom.evidence.reports.result import RunResult
+from cleanroom.evidence.reports.result import CanaryResult, RunResult
 from cleanroom.evidence.reports.timeline import timeline
 from cleanroom.model.capability import Process, Target
 from cleanroom.model.events import Artifact, Ledger, Note, Output, Recovery, Subject
@@ -262,6 +262,28 @@ def cases(result: RunResult) -> dict[str, ElementTree.Element]:
         assert root.get(attribute) == str(len(list(root.iter(verdict))))
     assert root.get("tests") == str(len(found))
     return found
+
+
+def test_junit_has_canaries_in_a_suite_of_their_own():
+    """The project's suite has phases and services; it tells of a failed canary all the same."""
+    suites = ElementTree.fromstring(junit(fold(shop()))).findall("testsuite")
+    groups = [{case.get("classname") for case in suite} - {None} for suite in suites]
+    assert [suite.get("name") for suite in suites] == ["shop", "shop.isolation"]
+    assert groups == [{"shop.phase", "shop.service"}, {"shop.canary", "shop.account"}]
+
+    failed = CanaryResult(
+        name="connect-out",
+        result="failed",
+        dimension="network",
+        rule="network.egress",
+        environment="test-1",
+        expected="refused",
+        found="connected",
+    )
+    result = RunResult(project="shop", outcome="refused", reason="not held", canaries=(failed,))
+    suites = ElementTree.fromstring(junit(result)).findall("testsuite")
+    assert [suite.get("failures") for suite in suites] == ["1", "1"]
+    assert suites[0].find("testcase").get("classname") == "shop.run"
 
 
 def test_a_broken_rule_is_a_failure_of_type_policy():
