@@ -113,10 +113,10 @@ def test_maven_resolves_all_it_fetches(tmp_path: Path) -> None:
 
 
 def test_what_is_not_fetched_is_not_counted(tmp_path: Path) -> None:
-    """A package of uv's without a wheel is named as a problem alone."""
+    """A package of uv's without a file is named as a problem alone."""
     lines = said(tmp_path, {"uv.lock": UV_PACKAGE.format(name="a", wheels="")})
     assert lines[0] == "uv uv.lock: nothing to fetch"
-    assert lines[1].startswith("  not fetched: a 1.0: it has no wheel")
+    assert lines[1].startswith("  not fetched: a 1.0: its files have no SHA-256")
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -68,6 +68,7 @@ A dash is what no test has shown.
 - **Packages from Git repositories** are fetched for Cargo, pip and uv, one commit each; those of
   other managers are not, and `plan` names each.
 - **Python packages without a wheel** that no lock pins: finding out what they need runs their code.
+  Those of `uv.lock` and of requirements with digests are fetched as source and built in a phase.
 """
 
 

@@ -8,11 +8,10 @@ files in one folder (`PIP_FIND_LINKS`). pip's own cache has no digests, so nothi
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 
@@ -22,6 +21,7 @@ from cleanroom.dependencies import (
     python_projects,
     python_runners,
     requirements,
+    uv_lock,
 )
 from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.discovery import ProjectFolder
@@ -37,9 +37,11 @@ from cleanroom.dependencies.model import (
 )
 from cleanroom.dependencies.pip_choice import SDISTS, choose, read_pages
 from cleanroom.dependencies.pip_config import PipConfig, index_hosts, without_login
+from cleanroom.dependencies.pip_failure import NoneFits, failure
 from cleanroom.dependencies.pip_report import COMMAND, Root, read_report, root_files
 from cleanroom.dependencies.python_git import pinned_artifact
 from cleanroom.dependencies.python_projects import LockedPackage
+from cleanroom.dependencies.python_sdists import noted_build_needs
 from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import (
     Interpreter,
@@ -50,14 +52,12 @@ from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
 from cleanroom.dependencies.settings import Settings, host_of, read_text
 from cleanroom.dependencies.store import hard_link
 from cleanroom.dependencies.toml_reader import read_toml
-from cleanroom.model.errors import DependencyUnavailable
 
 PROJECT, SETUP, SETUP_SETTINGS = "pyproject.toml", "setup.py", "setup.cfg"
 PYLOCK, POETRY, UV_LOCK = "pylock.toml", "poetry.lock", "uv.lock"
 PYTHON_VERSION = ".python-version"
 TAGS = "cleanroom-tags.py"
 REPORT_BYTES = 64 << 20  # pip's own, of a thousand packages, has 10 MB
-_VERSIONS = re.compile(r"\(from versions: ([^)]*)\)")
 CERTIFICATES, CONFIGURATION = "certificates.pem", "pip.conf"
 
 
@@ -77,7 +77,7 @@ class Pip(Manager):
     """pip and the indexes that the caller and the project name."""
 
     name = "pip"
-    layout = 3
+    layout = 4
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -114,6 +114,8 @@ class Pip(Manager):
         unresolved = [f"{one.pinned.name} {one.pinned.version}" for one in needs.locked]
         unpinned = {entry.text for root in needs.roots for entry in root.entries}
         unpinned |= {one.text for one in needs.git if not one.commit}
+        building = uv_lock.without_wheels(_locked_by_uv(found))
+        unpinned |= {f"what builds {uv_lock.entry(one)}" for one in building}
         return Lock(
             artifacts=tuple(pinned_artifact(one, one.commit) for one in needs.git if one.commit),
             unresolved=tuple(sorted({*unresolved, *unpinned})),
@@ -169,10 +171,38 @@ class Pip(Manager):
             # pip builds it in a phase.
             default = python_projects.entries(python_projects.DEFAULT_BUILD)
             roots.append(Root(found.name, default))
-        if roots:
-            for artifact in await self._resolved_by_pip(session, found, roots, indexes):
-                artifacts.setdefault(artifact.file, artifact)
+        resolved = await self._resolved_by_pip(session, found, roots, indexes) if roots else []
+        resolved += await self._to_build(session, found, indexes)
+        for artifact in resolved:
+            artifacts.setdefault(artifact.file, artifact)
         return tuple(artifacts.values())
+
+    async def _to_build(self, session: Session, found: Found, indexes: list[str]) -> list[Artifact]:
+        """What phases need to build the packages of uv.lock that have no wheel.
+
+        uv's manager has the packages themselves.
+        """
+        packages = _locked_by_uv(found)
+        if not uv_lock.may_be_built(packages):
+            return []
+        sources = uv_lock.built(packages, await self._interpreter(session, found))
+        asked: dict[tuple[str, ...], str] = {}
+        for source, stored in zip(sources, await session.download(sources), strict=True):
+            named = f"{source.name} {source.version}"
+            needs = await noted_build_needs(session, named, source.file, session.file(stored))
+            if needs.build:
+                asked.setdefault(needs.build, named)
+        artifacts: list[Artifact] = []
+        for texts, named in asked.items():
+            root = Root(found.name, python_projects.entries(texts))
+            try:
+                artifacts += await self._resolved_by_pip(session, found, [root], indexes)
+            except NoneFits as error:
+                # The other packages are to be had in any case.
+                why = f"it has no wheel, and what builds it is not to be had: {error}"
+                hint = "build it in a phase with egress"
+                session.note(Problem(entry=named, why=why, hint=hint))
+        return artifacts
 
     async def _from_repositories(
         self, session: Session, needs: Needs, artifacts: dict[str, Artifact]
@@ -199,7 +229,7 @@ class Pip(Manager):
             ToolRun(["python3", TAGS], files={**_versions(found), TAGS: TAGS_PROGRAM.encode()})
         )
         if result.exit_code:
-            raise _pip_failed(found.name, result.output)
+            raise failure(found.name, result.output)
         return read_interpreter(result.output)
 
     async def _resolved_by_pip(
@@ -223,7 +253,7 @@ class Pip(Manager):
             )
         )
         if result.exit_code:
-            raise _pip_failed(found.name, result.output)
+            raise failure(found.name, result.output)
         artifacts = []
         for name in (report for one in named for report in one.reports):
             artifacts += read_report(result.read(name, REPORT_BYTES))
@@ -373,6 +403,12 @@ def _of_uv_lock(content: bytes) -> list[GitRequest]:
     return [one for one in found if one is not None]
 
 
+def _locked_by_uv(found: Found) -> list[dict[str, Any]]:
+    """The packages of the uv.lock of this folder."""
+    path = os.path.normpath(os.path.join(found.folder, UV_LOCK))
+    return uv_lock.packages(path, found.files[path]) if path in found.files else []
+
+
 def _own_needs(found: Found, inside: Mapping[str, str]) -> Needs:
     """What the project needs to be built, and to run where no lock says it."""
     if PROJECT in inside:
@@ -449,23 +485,3 @@ def _versions(found: Found) -> dict[str, bytes]:
     """What chooses the interpreter of a folder."""
     path = os.path.normpath(os.path.join(found.folder, PYTHON_VERSION))
     return {PYTHON_VERSION: found.files[path]} if path in found.files else {}
-
-
-def _newest(listed: re.Match[str]) -> str:
-    versions = listed[1].split(", ")
-    return (
-        f"(newest of {len(versions)} versions: {versions[-1]})" if len(versions) > 3 else listed[0]
-    )
-
-
-def _pip_failed(name: str, output: bytes) -> DependencyUnavailable:
-    lines = output.decode(errors="replace").strip().splitlines()
-    said = [line.strip() for line in lines if "ERROR" in line] or lines[-2:]
-    # It lists every version of a package that has none which fits.
-    short = [_VERSIONS.sub(_newest, line.removeprefix("ERROR: ")) for line in said[-2:]]
-    text = "; ".join(short)[-400:] or "it said nothing"
-    return DependencyUnavailable(
-        "CR-FETCH-009",
-        f"{name}: pip cannot resolve it: {text}",
-        hint="an index has to have it as a wheel; a phase with egress can have it otherwise",
-    )

@@ -90,14 +90,7 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
     ]
     kept, git, unusable = _told_apart(listed)
     problems = list(unusable)
-    if build and not backend.startswith(_KNOWN_BACKENDS):
-        problems.append(
-            Problem(
-                entry=f"build-backend {ascii(backend)[1:101].rstrip(chr(39))}",
-                why="only its code knows whether it needs more than build-system.requires names",
-                hint="name in build-system.requires what it asks for",
-            )
-        )
+    problems += _unknown_backend(build)
     if poetry.get("dependencies") and not project.get("dependencies"):
         problems.append(
             Problem(
@@ -107,6 +100,37 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
             )
         )
     return ProjectNeeds(kept[0], kept[1], kept[2:], tuple(problems), git, names_build=bool(build))
+
+
+def build_needs(files: Mapping[str, bytes]) -> ProjectNeeds:
+    """What a package's source asks for to be built: pyproject.toml, and setup.py as it is written.
+
+    Raises:
+        ProjectError: pyproject.toml is no TOML.
+    """
+    document = _document("pyproject.toml", files.get("pyproject.toml", b""))
+    build = _table(document, "build-system")
+    backend = str(build.get("build-backend", "setuptools"))
+    requires = _texts(build.get("requires")) if "requires" in build else [*DEFAULT_BUILD]
+    literal = ProjectNeeds()
+    if backend.startswith("setuptools"):
+        # setuptools before 70 asks for wheel, which older packages do not name.
+        literal = _setup_call(files.get("setup.py", b""))
+        requires.append("wheel")
+    (kept,), git, unusable = _told_apart([list(dict.fromkeys(requires))])
+    computed = [one for one in literal.problems if one.entry == "setup_requires"]
+    problems = (*unusable, *_unknown_backend(build), *computed)
+    return ProjectNeeds((*kept, *literal.build), problems=problems, git=git)
+
+
+def _unknown_backend(build: Mapping[str, Any]) -> Iterator[Problem]:
+    backend = str(build.get("build-backend", "setuptools"))
+    if build and not backend.startswith(_KNOWN_BACKENDS):
+        yield Problem(
+            entry=f"build-backend {ascii(backend)[1:101].rstrip(chr(39))}",
+            why="only its code knows whether it needs more than build-system.requires names",
+            hint="name in build-system.requires what it asks for",
+        )
 
 
 def uv_members(path: str, content: bytes) -> list[str]:

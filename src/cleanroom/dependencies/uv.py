@@ -2,27 +2,30 @@
 
 uv's cache has a layout of its own that changes from version to version, so uv writes it: it syncs a
 copy of the lock, in which every address leads to a server on the loopback, into an environment that
-is thrown away. No package is built: that would run its code.
+is thrown away.
+
+No package is built: that would run its code. uv unpacks a source archive only to build it, so it is
+left to begin: it reaches no package that the build needs, and no Python can start. A phase builds
+what the cache has then. uv uses an archive of its cache for its own address only, so it gets these
+under theirs, by a proxy on the loopback.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from cleanroom.dependencies.addresses import is_web_address
-from cleanroom.dependencies.digests import STRONG, algorithm, is_digest
+from cleanroom.dependencies import uv_lock
 from cleanroom.dependencies.discovery import ProjectFolder
-from cleanroom.dependencies.git_requirements import of_uv
 from cleanroom.dependencies.model import (
     Access,
     Artifact,
     Complete,
+    Fetched,
     Found,
     Lock,
     Overlay,
@@ -31,23 +34,21 @@ from cleanroom.dependencies.model import (
 )
 from cleanroom.dependencies.python_projects import uv_members
 from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
-from cleanroom.dependencies.python_tags import Interpreter, best_wheel, read_interpreter
+from cleanroom.dependencies.python_tags import Interpreter, read_interpreter
 from cleanroom.dependencies.session import SERVED as MARK
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
 from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import take_folder
-from cleanroom.dependencies.toml_reader import read_toml
 from cleanroom.dependencies.uv_config import authorization, indexes
-from cleanroom.model.errors import DependencyUnavailable, ProjectError
+from cleanroom.dependencies.uv_lock import Package
+from cleanroom.model.errors import DependencyUnavailable
 
 LOCK, PROJECT = "uv.lock", "pyproject.toml"
 TAGS = "cleanroom-tags.py"
+NO_PYTHON = "/nonexistent"
 CACHE = "cache"  # in the folder that uv starts in
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?")
-_VERSION = re.compile(r"[A-Za-z0-9.!+_-]{0,200}")
-_SIZE_MAX = 1 << 40
 SYNC = (
-    *("uv", "sync", "--frozen", "--all-groups", "--all-extras", "--all-packages", "--no-build"),
+    *("uv", "sync", "--frozen", "--all-groups", "--all-extras", "--all-packages"),
     *("--no-install-workspace", "--no-install-local", "--no-progress"),
 )
 _VARIABLES = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_CONFIG": "1"}
@@ -57,7 +58,7 @@ class Uv(Manager):
     """uv and the registries that its lock names."""
 
     name = "uv"
-    layout = 2
+    layout = 3
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -87,21 +88,29 @@ class Uv(Manager):
             ProjectError: it is no lock of uv's.
         """
         packages = _packages(found)
-        problems = [problem for package in packages if (problem := _problem(package))]
-        registered = [package for package in packages if _registry(package)]
-        names = {_entry(package) for package in registered if _problem(package) is None}
+        problems = [problem for package in packages if (problem := uv_lock.problem(package))]
+        registered = [package for package in packages if uv_lock.registry(package)]
+        fetched = [package for package in registered if uv_lock.problem(package) is None]
+        names = {uv_lock.entry(package) for package in fetched}
         return Lock(unresolved=tuple(sorted(names)), problems=tuple(problems))
 
     async def resolve(self, session: Session, found: Found, lock: Lock) -> tuple[Artifact, ...]:
-        """For each package the wheel that fits the interpreter which uv takes.
+        """For each package the wheel that fits the interpreter which uv takes, or its source.
 
         Raises:
             DependencyUnavailable: uv is not there, or finds no interpreter.
         """
         interpreter = await self._interpreter(session, found)
-        packages = [package for package in _packages(found) if _registry(package)]
-        artifacts = (_wheel(package, interpreter) for package in packages)
-        return tuple(artifact for artifact in artifacts if artifact is not None)
+        packages = _packages(found)
+        registered = (package for package in packages if uv_lock.registry(package))
+        wheels = (uv_lock.wheel(package, interpreter) for package in registered)
+        sources = uv_lock.built(packages, interpreter)
+        if interpreter.implementation != "cpython":
+            # What keeps a build from running is a variable that CPython obeys.
+            for one in sources:
+                session.note(_not_unpacked(one, f"{interpreter.implementation} has no wheel of it"))
+            sources = []
+        return (*(wheel for wheel in wheels if wheel is not None), *sources)
 
     async def _interpreter(self, session: Session, found: Found) -> Interpreter:
         # They lie as in the project: a lock may name members in folders above it.
@@ -135,12 +144,16 @@ class Uv(Manager):
         for number, (found, fetched) in enumerate(sets):
             served |= {_path(one.artifact.url): session.file(one) for one in fetched.files}
             written = dict(found.files)
-            written[found.name] = _led_to_server(written[found.name], fetched.files)
+            wheels = [one for one in fetched.files if not _is_source(one)]
+            written[found.name] = _led_to_server(written[found.name], wheels)
             files |= {f"{number}/{path}": content for path, content in written.items()}
-            without = _without_wheel(_packages(found), fetched.files)
-            words = [*SYNC, *(f"--no-install-package={name}" for name in without)]
+            packages = _packages(found)
+            words = [*SYNC, "--no-build", *_without(packages, wheels)]
             place = shlex.quote(os.path.join(str(number), found.folder))
             commands.append(f"(cd {place} && {shlex.join(words)})")
+            for source in _sources(fetched):
+                unpacking = _unpacking(packages, source)
+                commands.append(f"(cd {place} && {{ {shlex.join(unpacking)} || true; }})")
         result = await session.run(
             ToolRun(
                 ["sh", "-ec", " && ".join(commands)],
@@ -158,6 +171,9 @@ class Uv(Manager):
         if result.exit_code:
             raise _uv_failed(sets[0].found, result.output)
         take_folder(result.folder / CACHE, view / CACHE)
+        for source in (one for _, fetched in sets for one in _sources(fetched)):
+            if not _is_unpacked(view / CACHE, source.artifact):
+                session.note(_not_unpacked(source.artifact, "uv does not take its source archive"))
 
     def access(self, view: str) -> Access:
         """uv writes to its cache, so phases have it copy-on-write."""
@@ -170,107 +186,62 @@ class Uv(Manager):
         return Access(variables, overlays=(Overlay(cache, cache),))
 
 
-# --- the lock
-
-
 def _packages(found: Found) -> list[dict[str, Any]]:
-    path = found.name
-    try:
-        document = read_toml(found.files[path])
-    except ValueError as error:
-        raise _unreadable(path, str(error)) from error
-    packages: list[dict[str, Any]] = document.get("package", [])
-    valid = isinstance(packages, list) and all(
-        isinstance(one, dict)
-        and _matches(_NAME, one.get("name"))
-        and _matches(_VERSION, one.get("version", ""))
-        and isinstance(one.get("source"), dict)
-        and isinstance(one.get("wheels", []), list)
-        for one in packages
-    )
-    if not valid:
-        raise _unreadable(path, "it has packages whose name, version or source is none that uv has")
-    return packages
+    return uv_lock.packages(found.name, found.files[found.name])
 
 
-def _matches(form: re.Pattern[str], value: object) -> bool:
-    return isinstance(value, str) and form.fullmatch(value) is not None
-
-
-def _registry(package: Mapping[str, Any]) -> bool:
-    return "registry" in package["source"]
-
-
-def _entry(package: Mapping[str, Any]) -> str:
-    return f"{package['name']} {package.get('version', '')}".strip()
-
-
-def _problem(package: Mapping[str, Any]) -> Problem | None:
-    """Why a package cannot be had without running its code; None if it can."""
-    entry = _entry(package)
-    kind = next(iter(package["source"]), "")
-    if kind == "git" and of_uv(package["name"], package["source"]["git"]) is not None:
-        # pip's manager has it, with what it needs to be built
-        return None
-    if kind in ("git", "url"):
-        return Problem(entry=entry, why=f"this {kind} source is not fetched")
-    if kind == "registry" and not package.get("wheels"):
-        return Problem(
-            entry=entry,
-            why="it has no wheel, and to build one runs its code",
-            hint="build it in a phase with egress",
-        )
-    if kind == "registry" and not _wheels(package):
-        return Problem(
-            entry=entry,
-            why="its wheels have no SHA-256, or no address on the web",
-            hint="`uv lock` writes both",
-        )
-    return None
-
-
-def _wheels(package: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The wheels that can be fetched and checked, by their file names."""
-    return {
-        unquote(urlsplit(one["url"]).path).rpartition("/")[2]: one
-        for one in package.get("wheels", [])
-        if isinstance(one, dict)
-        and is_web_address(one.get("url"))
-        and isinstance(one.get("hash"), str)
-        and algorithm(one["hash"]) in STRONG
-        and is_digest(one["hash"])
-    }
-
-
-def _wheel(package: Mapping[str, Any], interpreter: Interpreter) -> Artifact | None:
-    """The package's wheel for this interpreter."""
-    wheels = _wheels(package)
-    name = best_wheel(wheels, interpreter)
-    if name is None:
-        return None
-    wheel, version = wheels[name], str(package.get("version", ""))
-    size = wheel.get("size", 0)
-    return Artifact(
-        name=package["name"],
-        version=version,
-        file=name,
-        url=wheel["url"],
-        digest=wheel["hash"],
-        size=size if isinstance(size, int) and 0 < size < _SIZE_MAX else 0,
-        purl=f"pkg:pypi/{quote(package['name'])}@{quote(version)}",
-    )
-
-
-def _without_wheel(packages: Iterable[Mapping[str, Any]], files: Iterable[Stored]) -> list[str]:
+def _without(packages: Iterable[Package], files: Iterable[Stored]) -> list[str]:
+    """The words by which uv leaves out what is not among these files."""
     have = {one.artifact.name for one in files}
     fetched = ("registry", "git", "url")
-    return sorted(
-        {
-            one["name"]
-            for one in packages
-            if one["name"] not in have and any(kind in one["source"] for kind in fetched)
-        }
+    names = {
+        one["name"]
+        for one in packages
+        if one["name"] not in have and any(kind in one["source"] for kind in fetched)
+    }
+    return [f"--no-install-package={name}" for name in sorted(names)]
+
+
+# --- source archives
+
+
+def _is_source(one: Stored) -> bool:
+    return one.artifact.file.endswith(uv_lock.SDISTS)
+
+
+def _sources(fetched: Fetched) -> Iterator[Stored]:
+    return (one for one in fetched.files if _is_source(one))
+
+
+def _unpacking(packages: Iterable[Package], source: Stored) -> list[str]:
+    """The words by which uv keeps a source archive in its cache, and fails to build it."""
+    variables = {
+        "HTTPS_PROXY": MARK,
+        "HTTP_PROXY": MARK,
+        "UV_INSECURE_HOST": urlsplit(source.artifact.url).netloc,
+        "UV_HTTP_RETRIES": "0",
+        # The Python of a build does not start. That which uv asks what it is, with -I, does.
+        "PYTHONHOME": NO_PYTHON,
+    }
+    words = [f"{name}={value}" for name, value in variables.items()]
+    return ["env", *words, *SYNC, *_without(packages, [source])]
+
+
+def _is_unpacked(cache: Path, source: Artifact) -> bool:
+    inside = f"{source.name}/{source.version}/revision.http"
+    places = (f"sdists-v*/pypi/{inside}", f"sdists-v*/index/*/{inside}")
+    return any(any(cache.glob(place)) for place in places)
+
+
+def _not_unpacked(source: Artifact, why: str) -> Problem:
+    return Problem(
+        entry=f"{source.name} {source.version}",
+        why=f"{why}, and to build one here would run its code",
+        hint="build it in a phase with egress",
     )
+
+
+# --- the copy of the lock
 
 
 def _path(url: str) -> str:
@@ -284,15 +255,6 @@ def _led_to_server(lock: bytes, files: Iterable[Stored]) -> bytes:
         url = one.artifact.url
         lock = lock.replace(f'"{url}"'.encode(), f'"{MARK}{quote(_path(url))}"'.encode())
     return lock
-
-
-def _unreadable(path: str, why: str) -> ProjectError:
-    return ProjectError(
-        "CR-FETCH-006",
-        f"expected a lock of uv's, found another file: {why}",
-        hint="`uv lock` writes one",
-        where=f"{path}:1:1",
-    )
 
 
 def _uv_failed(found: Found, output: bytes) -> DependencyUnavailable:
