@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -199,3 +200,49 @@ def test_a_git_that_would_block_is_not_opened(tmp_path: Path):
     os.mkfifo(tmp_path / ".git")
 
     assert git_folder.find(os.path.realpath(tmp_path)) is None
+
+
+def index_of_version_4(entries: bytes, count: int) -> bytes:
+    return struct.pack(">4sII", b"DIRC", 4, count) + entries
+
+
+# one byte more than the path before
+GROWING = bytes(60 + 2 + 1) + b"a\0"
+
+
+@pytest.mark.timeout(10)
+def test_an_index_whose_paths_grow_without_end_is_read_as_far_as_paths_go():
+    """Five megabytes would stand for three gigabytes, and take memory for all of them."""
+    index = index_of_version_4(GROWING * 80_000, 80_000)
+
+    assert max(map(len, git_index.paths(index))) == 4096
+    assert git_index.narrowed(index, b"a") == b""
+    assert not git_index.has_inside(index, b"b")
+
+
+@pytest.mark.timeout(10)
+def test_an_index_that_stands_for_more_paths_than_any_is_read_in_part(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """However short each of them is."""
+    monkeypatch.setattr(git_index, "_PATHS_BYTES_MAX", 6)
+
+    assert git_index.paths(index_of_version_4(GROWING * 9, 9)) == [b"a", b"aa", b"aaa"]
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("dropped", [b"\x01", b"\xff" * 2_000_000])
+def test_an_index_that_drops_more_than_there_is_has_no_paths(dropped: bytes):
+    """Neither less than nothing, nor a number of a million digits."""
+    entry = bytes(60 + 2) + dropped + b"a\0"
+
+    assert git_index.paths(index_of_version_4(entry, 1)) == []
+
+
+@pytest.mark.timeout(10)
+def test_a_configuration_with_a_long_row_of_spaces_is_read_at_once(main: Path):
+    """A pattern took the square of its length: a megabyte held the engine up for hours."""
+    with (main / ".git/config").open("a") as file:
+        file.write("[core]\n\tabbrev = 9" + " " * 500_000 + "9\n")
+
+    assert "abbrev = 9 " not in git_folder._settings((main / ".git/config").read_text())

@@ -37,7 +37,7 @@ _CORE = (
     *("protecthfs", "protectntfs", "untrackedcache"),
 )
 _SECTION = re.compile(r'\s*\[\s*([A-Za-z0-9.-]+)(?:\s+"[^"]*")?\s*\]\s*')
-_SETTING = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*(?:=\s*(.*?)\s*)?$")
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VALUE = re.compile(r"[A-Za-z0-9._/+-]*")
 
 
@@ -177,8 +177,8 @@ class _Search:
             Unproven: it is a folder that happens to lie in somebody's repository.
         """
         inside = os.fsencode(os.path.relpath(self._project, self._top)) + b"/"
-        paths = git_index.paths(_content(os.path.join(folder, "index"), _INDEX_BYTES_MAX))
-        if not any(path.startswith(inside) for path in paths):
+        index = _content(os.path.join(folder, "index"), _INDEX_BYTES_MAX)
+        if not git_index.has_inside(index, inside):
             raise Unproven(folder, "nothing of this project is tracked there")
 
     def result(self, folder: str, common: str) -> GitFolder:
@@ -259,9 +259,10 @@ def _read_settings(text: str) -> Iterator[tuple[str, str, str]]:
         if header := _SECTION.match(line):
             section = "" if '"' in header[0] else header[1].lower()
             rest = line[header.end() :]
-        setting = _SETTING.fullmatch(rest.partition("#")[0].partition(";")[0])
-        if section and setting:
-            yield section, setting[1].lower(), setting[2] if setting[2] is not None else "true"
+        # No pattern for the whole: a long row of spaces would take it the square of its length.
+        key, given, value = rest.partition("#")[0].partition(";")[0].partition("=")
+        if section and _KEY.fullmatch(key.strip()):
+            yield section, key.strip().lower(), value.strip() if given else "true"
 
 
 def _text(path: str, most: int = _BYTES_MAX) -> str:

@@ -1,6 +1,7 @@
 """A git index, as far as it is read and made here: versions 2 to 4, with SHA-1. Values only.
 
 The layout is that of git's `gitformat-index(5)`.
+An index is hostile: a few of its bytes may stand for a long path, in version 4.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ _DIGEST_BYTES = 20
 _EXTENDED = 0x4000
 _SKIP_WORKTREE = 0x4000
 _NAME_BITS = 0x0FFF
+# No file has a longer path (PATH_MAX).
+_PATH_BYTES_MAX = 4096
+# Of all paths in it, which is a hundred bytes for each of two million files.
+_PATHS_BYTES_MAX = 256 << 20
 
 
 class _Entry(NamedTuple):
@@ -35,6 +40,14 @@ def paths(index: bytes) -> list[bytes]:
     except (IndexError, ValueError, struct.error):
         pass
     return found
+
+
+def has_inside(index: bytes, inside: bytes) -> bool:
+    """Whether a path in an index begins with `inside`, as far as it can be read."""
+    try:
+        return any(entry.path.startswith(inside) for entry, _ in _entries(index))
+    except (IndexError, ValueError, struct.error):
+        return False
 
 
 class Stamp(NamedTuple):
@@ -90,7 +103,7 @@ def _entries(index: bytes) -> Iterator[tuple[_Entry, int]]:
     signature, version, count = _HEADER.unpack_from(index)
     if signature != b"DIRC" or version not in (2, 3, 4):
         raise ValueError("no index that is known here")
-    at, path = _HEADER.size, b""
+    at, path, room = _HEADER.size, b"", _PATHS_BYTES_MAX
     for _ in range(count):
         (flags,) = struct.unpack_from(">H", index, at + _FIXED_BYTES)
         start, more = at + _FIXED_BYTES + 2, 0
@@ -99,11 +112,18 @@ def _entries(index: bytes) -> Iterator[tuple[_Entry, int]]:
             start += 2
         if version == 4:
             dropped, start = _number(index, start)
+            if dropped > len(path):
+                raise ValueError("less than nothing is left of the path before")
             path = path[: len(path) - dropped]
         else:
             path = b""
         end = index.index(b"\0", start)
+        if len(path) + end - start > _PATH_BYTES_MAX:
+            raise ValueError("no file has a path this long")
         path += index[start:end]
+        room -= len(path)
+        if room < 0:
+            raise ValueError("more paths than any repository has")
         following = end + 1 if version == 4 else at + ((end - at + 8) & ~7)
         yield _Entry(index[at : at + _FIXED_BYTES], flags, more, path), following
         at = following
@@ -131,9 +151,15 @@ def _has_only_optional(index: bytes, at: int) -> bool:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """A number as git's packs write offsets, and where it ends."""
+    """A number as git's packs write offsets, and where it ends; none above a path's length.
+
+    Raises:
+        ValueError, IndexError: it is larger, or cut off.
+    """
     value = data[at] & 0x7F
     while data[at] & 0x80:
+        if value > _PATH_BYTES_MAX:
+            raise ValueError("no path is this long")
         at += 1
         value = ((value + 1) << 7) | (data[at] & 0x7F)
     return value, at + 1
