@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.seccomp_notify import datagram_sink
 from support.sandbox_harness import attack, code
 
 pytestmark = pytest.mark.sandbox
@@ -81,6 +82,56 @@ def test_a_datagram_through_a_connected_socket_is_recorded_with_its_target(
     assert record["target"] == {"ip": host, "port": 123, "proto": "udp"}
     assert (record["rule"], record["certainty"]) == ("network.egress", "packet")
     assert record["process"]["exe"]
+
+
+def test_a_full_queue_of_the_sink_hides_no_datagram(workspace: str):
+    """A socket that finds the sink by itself could fill it, so that others' are dropped."""
+
+    def act(_: str) -> str:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as filling,
+        ):
+            udp.connect(("192.0.2.9", 123))
+            filling.connect(udp.getpeername())
+            for _number in range(5000):
+                filling.send(b"x")
+            udp.send(b"out")
+            return udp.getpeername()[0]
+
+    caught = attack(act, workspace)
+    stray, *_ = [each for each in caught.attempts if each["target"]["ip"] == caught.result]
+    assert (stray["rule"], stray["mechanism"]) == ("network.egress", "datagram_sink")
+    assert stray["process"] is None
+    assert stray["attribution_gap"]
+
+
+def test_a_datagram_of_a_forgotten_socket_is_recorded(workspace: str, monkeypatch):
+    """Without the host that it was for: the oldest of many connected sockets gives way."""
+    monkeypatch.setattr(datagram_sink, "_REMEMBERED_MOST", 1)
+
+    def act(_: str) -> None:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as first,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second,
+        ):
+            first.connect(("192.0.2.9", 1))
+            second.connect(("192.0.2.9", 2))
+            first.send(b"out")
+
+    assert attack(act, workspace).only()["target"]["ip"] == "127.0.0.1"
+
+
+def test_senders_that_are_faster_do_not_hold_the_recorder():
+    """It takes what a queue has, and then serves its other descriptors."""
+    sink = datagram_sink.DatagramSink()
+    try:
+        sink._sink(socket.AF_INET)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(datagram_sink, "_sender", lambda _: 1)
+            assert len(sink.take()) == datagram_sink._TAKEN_MOST
+    finally:
+        sink.close()
 
 
 def test_every_way_to_send_a_datagram_is_seen(workspace: str):

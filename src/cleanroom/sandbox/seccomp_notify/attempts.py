@@ -27,6 +27,15 @@ def sent_datagram(call: HeldCall, refusal: Response) -> Attempt:
     return {**attempt, "mechanism": "datagram_sink", "certainty": "packet"}
 
 
+def stray_datagram(ip: str, port: int) -> Attempt:
+    """The record of a datagram at the sink's own address, of an unknown sender."""
+    target: Target = {"ip": ip, "port": port, "proto": "udp"}
+    response = Response(errno.ENETUNREACH, "network.egress", target)
+    gap = "which host its socket was connected to is not known"
+    attempt = _attempt({}, "connect", response, (), gap)
+    return {**attempt, "mechanism": "datagram_sink", "certainty": "packet"}
+
+
 def relay_refusal(host: str, port: int, ip: str) -> Response:
     """What the relay of a declared host answered: `ip`, to which the name leads, is an address that
     no declaration opens.

@@ -3,6 +3,8 @@
 Connecting one sends nothing: programs do it to learn their own address, or to find a route.
 So it succeeds, towards a socket of ours on the environment's own loopback; a datagram that then
 arrives there is the attempt.
+That holds for each one, also of a sender that is not known: else a program could fill the queue
+from a socket of its own, and the kernel would drop the others.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # connected sockets whose target is remembered; the oldest gives way
 _REMEMBERED_MOST = 4096
+# Datagrams that are taken at once, more than a queue holds: senders are faster than this process.
+_TAKEN_MOST = 1024
 _LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
@@ -67,11 +71,10 @@ class DatagramSink:
         """What was sent since."""
         found = []
         for family, sink in self._sinks.items():
-            while (port := _sender(sink)) is not None:
-                sent = self._connected.get((family, port))
-                # else a program of the environment found the sink itself
-                if sent is not None:
-                    found.append(sent)
+            for _ in range(_TAKEN_MOST):
+                if (port := _sender(sink)) is None:
+                    break
+                found.append(self._connected.get((family, port)) or _stray(sink))
         return found
 
     def close(self) -> None:
@@ -106,6 +109,13 @@ def _loopback_address(family: int, port: int) -> bytes:
         return head + packed + bytes(8)
     # flow label before the address, scope after it
     return head + bytes(4) + packed + bytes(4)
+
+
+def _stray(sink: socket.socket) -> Sent:
+    """A datagram of a socket that is not known: forgotten, or of whoever found the sink itself."""
+    ip, port = sink.getsockname()[:2]
+    record = attempts.stray_datagram(ip, port)
+    return Sent((ip, port), record, record["rule"])
 
 
 def _sender(sink: socket.socket) -> int | None:
