@@ -113,6 +113,35 @@ async def test_services_start_at_once_and_stop_in_reverse():
     assert all(0.1 <= s.ready_seconds < 0.2 for s in outcome.result.services)
 
 
+async def test_a_service_starts_after_what_it_waits_for():
+    """The phase that builds it has passed, and the one that it depends on is ready."""
+    outcome = await run_plan(
+        plan(phase("build", "a"), phase("test", "a", services=("api", "db"))),
+        backend(Server("db"), Server("api")),
+        recipes=[service("api", after="build", depends_on=("db",)), service("db")],
+    )
+    assert outcome.result.exit_code == 0, outcome.result.error
+    kinds = [
+        (type(e.event).__name__, e.event.subject.kind, e.event.subject.name) for e in outcome.events
+    ]
+    started = kinds.index(("Started", "service", "api"))
+    assert started > kinds.index(("Finished", "readiness", "db"))
+    assert started > kinds.index(("Finished", "phase", "build"))
+
+
+async def test_where_services_reach_no_others_one_that_depends_on_them_is_refused():
+    """By its name, with what helps, and the phase that needs it does not wait."""
+    alone = backend(Server("db"), Server("api"))
+    alone.forwards_to_services = False
+    outcome = await run_plan(
+        plan(phase("test", "a", services=("api", "db"))),
+        alone,
+        recipes=[service("api", depends_on=("db",)), service("db")],
+    )
+    assert outcome.result.error["code"] == "CR-SERVICE-034"
+    assert outcome.result.exit_code == 5
+
+
 async def test_ready_in_is_one_number():
     """From the service's start, with all that had to be made before it could answer:
     in the events, the line and the result.
