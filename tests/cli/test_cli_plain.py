@@ -202,3 +202,6 @@ def test_cli_plain_says_once_why_a_phase_failed() -> None:
     assert said.count("exit status 7") == 1
     assert said.count("[CR-PHASE-005]") == 1
     assert "last " not in said
+
+    _, lines = played(failing_run(), explain=True)
+    assert marked(lines).count("exit status 7, after 12.00 s [CR-PHASE-005]") == 1

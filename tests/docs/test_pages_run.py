@@ -1,5 +1,5 @@
-"""The tutorial, the how-tos and the pages for those who come from elsewhere: files are written,
-lines are run, and what the pages show is what comes out.
+"""The tutorial, the how-tos, the page for programs and those for whoever comes from elsewhere:
+files are written, lines are run, and what the pages show is what comes out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
 def test_a_howto_does_what_it_says(title: str, tmp_path: Path) -> None:
     """Each section's lines print what the section shows, in a folder of its own."""
     run(tmp_path, sections("howto.md")[title])
+
+
+def test_the_page_for_programs_does_what_it_says(tmp_path: Path) -> None:
+    """Its lines print what it shows, one after the other in one folder."""
+    run(tmp_path, (ROOT / "docs/agents.md").read_text())
 
 
 @pytest.mark.timeout(300)

@@ -39,11 +39,15 @@ class PlainLines:
     `progress` knows what runs, `output` the last line of each phase.
     """
 
-    def __init__(self, *, verbose: int = 0, show_output: bool = True) -> None:
+    def __init__(
+        self, *, verbose: int = 0, show_output: bool = True, explain: bool = False
+    ) -> None:
+        """`explain`: say why a phase went wrong, since no summary follows."""
         self.progress = Progress()
         self.output = OutputLines(show_phases=show_output, show_services=bool(verbose))
         self._header: RunHeader | None = None
         self._verbose = verbose
+        self._explain = explain
         # The attributes of each environment's Started: which phase or service it is for.
         self._environments: dict[str, dict[str, str | int | float | bool]] = {}
 
@@ -102,7 +106,7 @@ class PlainLines:
             return [_fetch_finished(event)]
         self.progress.end(subject)
         if subject.kind == "phase":
-            return [_phase_finished(event)]
+            return [_phase_finished(event, explain=self._explain)]
         if subject.kind == "service" and event.result not in ("passed", "cancelled"):
             text = f"{title(subject)} {event.result}: {safe(event.reason)}"
             return [Line(text, tone="red")]
@@ -210,18 +214,16 @@ def _fetch_finished(event: Finished) -> Line:
     return Line(f"fetched {name}: {files}, {fetched} from registries ({size}), in {took}")
 
 
-def _phase_finished(event: Finished) -> Line:
-    """How a phase ended. Why one went wrong is said once, by the summary."""
-    tone = _PHASE_TONES.get(event.result, "red")
+def _phase_finished(event: Finished, *, explain: bool) -> Line:
+    """How a phase ended; why one went wrong is for the summary to say, unless `explain`."""
+    name = qualified_name(event.subject)
+    if event.result not in _PHASE_TONES and not explain:
+        text = words.phase_end(name, event.result, None, event.duration_seconds)
+        return Line(text, tone="red")
     text = words.phase_end(
-        qualified_name(event.subject),
-        event.result,
-        None if tone == "red" else event.exit_code,
-        event.duration_seconds,
-        "" if tone == "red" else event.reason,
-        "" if tone == "red" else event.code,
+        name, event.result, event.exit_code, event.duration_seconds, event.reason, event.code
     )
-    return Line(text, tone=tone)
+    return Line(text, tone=_PHASE_TONES.get(event.result, "red"))
 
 
 def _other(event: Event, verbose: int) -> list[Line]:

@@ -80,7 +80,7 @@ class JsonView:
     def __init__(self, output: Output, *, quiet: int = 0, verbose: int = 0) -> None:
         self._output = output
         self._quiet = quiet
-        self._plain = PlainLines(verbose=verbose, show_output=False)
+        self._plain = PlainLines(verbose=verbose, show_output=False, explain=True)
 
     def show(self, envelope: Envelope) -> None:
         self._progress(self._plain.lines(envelope))
