@@ -191,3 +191,12 @@ def test_markdown_is_cut_at_a_line_and_says_so(size: int) -> None:
     assert len(page.encode()) <= size
     assert page.startswith("## run: FAILED")
     assert page.endswith("\n(cut: the reports have the rest)\n")
+
+
+def test_github_failures_stand_at_the_line_of_their_phase() -> None:
+    """A phase that failed, and what was blocked in it, are annotated where it is declared."""
+    failed = msgspec.structs.replace(phase("test"), origin="make.toml:7:1")
+    result = RunResult(outcome="failed", phases=(failed,), violations=(violation(1),))
+    errors = [each.command("sub") for each in annotated(result) if each.kind == "error"]
+    assert len(errors) == 2
+    assert all(each.startswith("::error file=sub/make.toml,line=7,col=1,") for each in errors)

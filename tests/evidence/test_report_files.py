@@ -286,6 +286,18 @@ def test_junit_has_canaries_in_a_suite_of_their_own():
     assert suites[0].find("testcase").get("classname") == "shop.run"
 
 
+def test_junit_has_the_file_and_line_of_a_phase():
+    """As the project declares it; a phase without a position has none."""
+    story = EventLogBuilder()
+    run = begin(story)
+    for name, attributes in (("test", {"origin": "api/make.toml:7:1"}), ("lint", {})):
+        story.finish(phase(story, run, name, **attributes), "passed", exit_code=0)
+    found = cases(fold(story.envelopes))
+    test, lint = (found[f"shop.phase {name}"] for name in ("test", "lint"))
+    assert (test.get("file"), test.get("line")) == ("api/make.toml", "7")
+    assert lint.get("file") is None
+
+
 def test_a_broken_rule_is_a_failure_of_type_policy():
     """CI shows the attempt with process and target as the phase's failure."""
     failure = cases(fold(shop()))["shop.phase test"].find("failure")

@@ -167,9 +167,13 @@ def _errors(result: RunResult) -> Iterator[Annotation]:
         yield Annotation(
             "error", f"canary {canary.name}", f"expected {canary.expected}, found {canary.found}"
         )
+    origins = {phase.name: phase.origin for phase in result.phases}
     for violation in (each for each in result.violations if each.severity == "violation"):
         yield Annotation(
-            "error", f"{violation.rule} in {place_of(violation)}", words.violation(violation)
+            "error",
+            f"{violation.rule} in {place_of(violation)}",
+            words.violation(violation),
+            origins.get(violation.phase, ""),
         )
     first = failing(result)
     for phase in (each for each in result.phases if each.result in ("failed", "error", "timeout")):
@@ -178,6 +182,7 @@ def _errors(result: RunResult) -> Iterator[Annotation]:
             "error",
             f"phase {phase_name(phase)}",
             "\n".join([end, *map(plain, phase.excerpt if phase is first else ())]),
+            phase.origin,
         )
 
 

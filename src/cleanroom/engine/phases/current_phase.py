@@ -49,6 +49,8 @@ def phase_attributes(
         "log": context.log_path(log_name(phase, planned)),
         "services": ",".join(phase.services),
     }
+    if phase.origin is not None:
+        attributes["origin"] = str(phase.origin)
     if phase.budget_seconds is not None:
         attributes["budget_seconds"] = phase.budget_seconds
     return attributes

@@ -27,6 +27,7 @@ from cleanroom.evidence.reports.result import (
 )
 from cleanroom.evidence.reports.text import broken_rules, describe_violation, phase_name, plain
 
+_ORIGIN = re.compile(r"(?P<file>[^\n]+):(?P<line>\d+):\d+")
 _PATH = re.compile(r"[^\[\]|\n]+")  # what an attachment can name
 
 
@@ -41,6 +42,7 @@ class _Case(NamedTuple):
     output: str = ""
     code: str = ""
     attached: str = ""  # a path
+    origin: str = ""  # FILE:LINE:COLUMN
 
 
 def junit(result: RunResult) -> bytes:
@@ -104,6 +106,7 @@ def _phase(phase: PhaseResult, violations: Sequence[ViolationResult]) -> _Case:
         output=excerpt,
         code=phase.code,
         attached=phase.log,
+        origin=phase.origin,
     )
     message = phase.reason or phase.result
     match phase.result:
@@ -219,6 +222,8 @@ def _write(suite: ElementTree.Element, project: str, case: _Case) -> None:
         "classname": f"{project}.{case.group}",
         "time": _time(case.seconds),
     }
+    if place := _ORIGIN.fullmatch(case.origin):
+        fields |= {"file": plain(place["file"]), "line": place["line"]}
     element = ElementTree.SubElement(suite, "testcase", fields)
     if case.verdict:
         kind = {"type": plain(case.kind)} if case.kind else {}

@@ -91,6 +91,7 @@ class PhaseResults:
             code=finished.code if finished else "",
             hint=span.text("hint"),
             log=span.text("log"),
+            origin=span.text("origin"),
             cached_run=span.text("cached_run"),
             cache=span.text("cache"),
             excerpt=span.tail.lines(),

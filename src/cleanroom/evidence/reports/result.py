@@ -44,6 +44,8 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
     # its complete output: a file, relative to the project
     log: str = ""
+    # where the project declares it: FILE:LINE:COLUMN, the file relative to the project
+    origin: str = ""
     # the policy level that it was held to; empty on the host
     policy: str = ""
     # whether it ran on the host
