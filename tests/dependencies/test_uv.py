@@ -21,7 +21,7 @@ from cleanroom.dependencies.inside import serve
 from cleanroom.dependencies.model import Artifact, Found, Lock, Stored
 from cleanroom.dependencies.python_tags import Interpreter
 from cleanroom.dependencies.settings import Settings
-from cleanroom.dependencies.uv import Uv, _led_to_server, _unpacking
+from cleanroom.dependencies.uv import Uv, _led_to_server, _proxied
 from cleanroom.dependencies.uv_lock import built, may_be_built, packages, wheel
 from cleanroom.model.errors import ProjectError
 
@@ -58,6 +58,7 @@ def test_a_wheel_has_address_digest_and_size():
     [
         'source = { git = "https://host.example/a?rev=1#1" }',
         'source = { url = "https://host.example/a.whl" }',
+        'source = { url = 1 }\nwheels = [{ hash = "sha256:" }]',
         REGISTRY,
     ],
 )
@@ -169,6 +170,22 @@ def test_a_source_archive_is_left_where_a_wheel_fits(tag: str, expected: list[st
     assert may_be_built(listed(text)) is (tag != "py3-none-any")
 
 
+def test_a_file_of_an_address_is_fetched_from_there():
+    """By the lock's digest; one without, or in a folder of an archive, is named."""
+    text = (
+        '[[package]]\nname = "a"\nversion = "1.0"\n'
+        f'source = {{ url = "{URL}" }}\nwheels = [{{ hash = "{DIGEST}" }}]\n'
+    )
+    (package,) = listed(text)
+    artifact = wheel(package, CPYTHON)
+    assert artifact is not None
+    assert (artifact.url, artifact.digest) == (URL, DIGEST)
+    assert MANAGER.read(found(text)) == Lock(unresolved=("a 1.0",))
+    inside = 'source = { url = "https://h.example/a.zip", subdirectory = "x" }\nsdist = '
+    text = f'[[package]]\nname = "a"\nversion = "1.0"\n{inside}{{ hash = "{DIGEST}" }}\n'
+    assert [one.entry for one in MANAGER.read(found(text)).problems] == ["a 1.0"]
+
+
 def test_what_no_marker_of_this_platform_leads_to_is_not_built():
     """However long the way there is."""
     edges = """dependencies = [
@@ -233,7 +250,7 @@ def test_uv_keeps_a_source_archive_and_runs_nothing_of_it(tmp_path: Path):
     (source,) = built(listed(text), CPYTHON)
     served = {"/files.example/packages/a-1.0.tar.gz": str(archive)}
     (tmp_path / "served.json").write_text(json.dumps({"files": served}))
-    words = _unpacking(listed(text), Stored(artifact=source, sha256="0" * 64, size=7))
+    words = _proxied(listed(text), Stored(artifact=source, sha256="0" * 64, size=7))
     done = subprocess.run(
         [sys.executable, serve.__file__, tmp_path / "served.json", *words],
         cwd=work,

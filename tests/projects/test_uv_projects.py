@@ -83,3 +83,31 @@ def test_a_locked_package_without_a_wheel_is_built_in_the_phase(tmp_path: Path, 
     assert files["uv"] == {"docopt"}
     assert files["pip"] >= {"setuptools", "wheel"}
     assert [one["problems"] for one in cold.sets] == [[], []]
+
+
+WHEEL = (
+    f"{FILES_HOST}/56/43/4ca9e49d27a1fcf6bece6f6aec0ea46bb9112489b93d4b688fb415457bdb/"
+    "iniconfig-2.3.1-py3-none-any.whl"
+)
+WHEEL_DIGEST = "sha256:9121e2c1fdb355232495be3194c8dfe87ccc2d5dee45947b78e68f499790d7a7"
+SOURCE = (
+    f"{FILES_HOST}/a2/55/8f8cab2afd404cf578136ef2cc5dfb50baa1761b68c9da1fb1e4eed343c9/"
+    "docopt-0.6.2.tar.gz"
+)
+
+
+def test_locked_packages_of_addresses_are_installed(tmp_path: Path, cache: Path):
+    """A wheel, and a source archive, each from the address that stands in the project."""
+    files = {
+        "pyproject.toml": PROJECT.format(needs=f'"iniconfig @ {WHEEL}", "docopt @ {SOURCE}"'),
+        "make.toml": PHASES.format(module="docopt, iniconfig").replace(" --frozen", ""),
+        ".gitignore": ".venv/\n",
+    }
+    stranger = Stranger(tmp_path, files, cache)
+    stranger.offer(uv())
+    stranger.prepare(f"{uv()} lock --quiet")
+    assert WHEEL_DIGEST in (stranger.root / "uv.lock").read_text()
+    cold, *_ = stranger.passes(("init", "test"), anew=(".venv",))
+    assert [one["problems"] for one in cold.sets] == [[], []]
+    (found,) = (one["files"] for one in cold.sets if one["manager"] == "uv")
+    assert {each["artifact"]["url"] for each in found} == {WHEEL, SOURCE}

@@ -89,7 +89,7 @@ class Uv(Manager):
         """
         packages = _packages(found)
         problems = [problem for package in packages if (problem := uv_lock.problem(package))]
-        registered = [package for package in packages if uv_lock.registry(package)]
+        registered = [package for package in packages if uv_lock.has_files(package)]
         fetched = [package for package in registered if uv_lock.problem(package) is None]
         names = {uv_lock.entry(package) for package in fetched}
         return Lock(unresolved=tuple(sorted(names)), problems=tuple(problems))
@@ -102,7 +102,7 @@ class Uv(Manager):
         """
         interpreter = await self._interpreter(session, found)
         packages = _packages(found)
-        registered = (package for package in packages if uv_lock.registry(package))
+        registered = (package for package in packages if uv_lock.has_files(package))
         wheels = (uv_lock.wheel(package, interpreter) for package in registered)
         sources = uv_lock.built(packages, interpreter)
         if interpreter.implementation != "cpython":
@@ -144,16 +144,17 @@ class Uv(Manager):
         for number, (found, fetched) in enumerate(sets):
             served |= {_path(one.artifact.url): session.file(one) for one in fetched.files}
             written = dict(found.files)
-            wheels = [one for one in fetched.files if not _is_source(one)]
-            written[found.name] = _led_to_server(written[found.name], wheels)
-            files |= {f"{number}/{path}": content for path, content in written.items()}
             packages = _packages(found)
-            words = [*SYNC, "--no-build", *_without(packages, wheels)]
+            proxied, led = _told_apart(packages, fetched.files)
+            written[found.name] = _led_to_server(written[found.name], led)
+            files |= {f"{number}/{path}": content for path, content in written.items()}
+            words = [*SYNC, "--no-build", *_without(packages, led)]
             place = shlex.quote(os.path.join(str(number), found.folder))
             commands.append(f"(cd {place} && {shlex.join(words)})")
-            for source in _sources(fetched):
-                unpacking = _unpacking(packages, source)
-                commands.append(f"(cd {place} && {{ {shlex.join(unpacking)} || true; }})")
+            for one in proxied:
+                proxied_words = shlex.join(_proxied(packages, one))
+                may_fail = " || true" if _is_source(one) else ""
+                commands.append(f"(cd {place} && {{ {proxied_words}{may_fail}; }})")
         result = await session.run(
             ToolRun(
                 ["sh", "-ec", " && ".join(commands)],
@@ -202,7 +203,18 @@ def _without(packages: Iterable[Package], files: Iterable[Stored]) -> list[str]:
     return [f"--no-install-package={name}" for name in sorted(names)]
 
 
-# --- source archives
+# --- what is kept under its own address
+
+
+def _told_apart(
+    packages: Sequence[Package], files: Iterable[Stored]
+) -> tuple[list[Stored], list[Stored]]:
+    """Those that uv finds again by their address alone, and those that it finds by their name."""
+    direct = {one["name"] for one in packages if uv_lock.has_own_address(one)}
+    told: tuple[list[Stored], list[Stored]] = ([], [])
+    for one in files:
+        told[0 if _is_source(one) or one.artifact.name in direct else 1].append(one)
+    return told
 
 
 def _is_source(one: Stored) -> bool:
@@ -213,24 +225,25 @@ def _sources(fetched: Fetched) -> Iterator[Stored]:
     return (one for one in fetched.files if _is_source(one))
 
 
-def _unpacking(packages: Iterable[Package], source: Stored) -> list[str]:
-    """The words by which uv keeps a source archive in its cache, and fails to build it."""
+def _proxied(packages: Iterable[Package], one: Stored) -> list[str]:
+    """The words by which uv keeps a file under its own address; a source it fails to build."""
     variables = {
         "HTTPS_PROXY": MARK,
         "HTTP_PROXY": MARK,
-        "UV_INSECURE_HOST": urlsplit(source.artifact.url).netloc,
+        "UV_INSECURE_HOST": urlsplit(one.artifact.url).netloc,
         "UV_HTTP_RETRIES": "0",
         # The Python of a build does not start. That which uv asks what it is, with -I, does.
         "PYTHONHOME": NO_PYTHON,
     }
     words = [f"{name}={value}" for name, value in variables.items()]
-    return ["env", *words, *SYNC, *_without(packages, [source])]
+    building = [] if _is_source(one) else ["--no-build"]
+    return ["env", *words, *SYNC, *building, *_without(packages, [one])]
 
 
 def _is_unpacked(cache: Path, source: Artifact) -> bool:
     inside = f"{source.name}/{source.version}/revision.http"
-    places = (f"sdists-v*/pypi/{inside}", f"sdists-v*/index/*/{inside}")
-    return any(any(cache.glob(place)) for place in places)
+    places = (f"pypi/{inside}", f"index/*/{inside}", "url/*/revision.http")
+    return any(any(cache.glob(f"sdists-v*/{place}")) for place in places)
 
 
 def _not_unpacked(source: Artifact, why: str) -> Problem:

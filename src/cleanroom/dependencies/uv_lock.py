@@ -49,9 +49,14 @@ def packages(path: str, content: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def registry(package: Package) -> bool:
-    """Whether it is a package of an index."""
-    return "registry" in package["source"]
+def has_files(package: Package) -> bool:
+    """Whether it is a package of an index, or of an address of its own (`name @ https://...`)."""
+    return "registry" in package["source"] or has_own_address(package)
+
+
+def has_own_address(package: Package) -> bool:
+    """Whether an address stands in the place of an index."""
+    return "url" in package["source"]
 
 
 def entry(package: Package) -> str:
@@ -66,9 +71,9 @@ def problem(package: Package) -> Problem | None:
     if kind == "git" and of_uv(package["name"], package["source"]["git"]) is not None:
         # pip's manager has it, with what it needs to be built
         return None
-    if kind in ("git", "url"):
-        return Problem(entry=named, why=f"this {kind} source is not fetched")
-    if kind == "registry" and not wheels(package) and sdist(package) is None:
+    if kind == "git":
+        return Problem(entry=named, why="this git source is not fetched")
+    if has_files(package) and not wheels(package) and sdist(package) is None:
         return Problem(
             entry=named,
             why="its files have no SHA-256, or no address on the web",
@@ -79,7 +84,8 @@ def problem(package: Package) -> Problem | None:
 
 def wheels(package: Package) -> dict[str, Package]:
     """The wheels that can be fetched and checked, by their file names."""
-    listed = [one for one in package.get("wheels", []) if _is_checked(one)]
+    located = (_located(package, one) for one in package.get("wheels", []))
+    listed = [one for one in located if _is_checked(one)]
     return {_file_name(one["url"]): one for one in listed}
 
 
@@ -92,7 +98,10 @@ def wheel(package: Package, interpreter: Interpreter) -> Artifact | None:
 
 def sdist(package: Package) -> Artifact | None:
     """The package's source archive, where it can be fetched and checked."""
-    found = package.get("sdist")
+    # What lies in a folder of the archive says elsewhere how it is built.
+    if "subdirectory" in package["source"]:
+        return None
+    found = _located(package, package.get("sdist"))
     if not _is_checked(found):
         return None
     name = _file_name(found["url"])
@@ -100,14 +109,14 @@ def sdist(package: Package) -> Artifact | None:
 
 
 def without_wheels(listed: Iterable[Package]) -> Iterator[Package]:
-    """The packages of indexes that a source archive is all there is of."""
-    return (one for one in listed if registry(one) and not wheels(one) and sdist(one) is not None)
+    """The packages that a source archive is all there is of."""
+    return (one for one in listed if has_files(one) and not wheels(one) and sdist(one) is not None)
 
 
 def may_be_built(listed: Iterable[Package]) -> bool:
     """Whether an interpreter may have to take a source archive."""
     return any(
-        registry(one)
+        has_files(one)
         and sdist(one) is not None
         and not any(name.endswith("-none-any.whl") for name in wheels(one))
         for one in listed
@@ -120,7 +129,7 @@ def built(listed: Sequence[Package], interpreter: Interpreter) -> list[Artifact]
     candidates = (
         sdist(one)
         for one in listed
-        if registry(one) and one["name"] in wanted and wheel(one, interpreter) is None
+        if has_files(one) and one["name"] in wanted and wheel(one, interpreter) is None
     )
     return [one for one in candidates if one is not None]
 
@@ -164,6 +173,13 @@ def _artifact(package: Package, file: Package) -> Artifact:
         size=size if isinstance(size, int) and 0 < size < _SIZE_MAX else 0,
         purl=f"pkg:pypi/{quote(name)}@{quote(version)}",
     )
+
+
+def _located(package: Package, file: object) -> object:
+    """The file of a package with its address, which for one of its own the source alone has."""
+    if has_own_address(package) and isinstance(file, dict):
+        return {**file, "url": package["source"]["url"]}
+    return file
 
 
 def _is_checked(file: object) -> TypeGuard[Package]:
