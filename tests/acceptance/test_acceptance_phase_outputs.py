@@ -232,3 +232,67 @@ def test_a_phase_on_the_host_is_nobody_else(project: Project, missing: str):
 
     assert said.code == 0, said.err
     assert (project.root / "file").read_text() == "3\n"
+
+
+def folders_of_files(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).mkdir()
+        for number in range(400):
+            (root / name / str(number)).touch()
+
+
+# Orphans end meanwhile, which are children of the environment's first process by then.
+RENAMES_BESIDE_ORPHANS = """
+import os
+if not os.fork():
+    while True:
+        if not os.fork():
+            os.fork()
+            os._exit(0)
+        os.wait()
+os.rename("a", "moved")
+"""
+
+# Another process is not ready when the phase is, and a second one waits for it.
+RENAMES_AND_ENDS = """
+import os, time
+if not os.fork():
+    os.rename("a", "moved")
+    os._exit(0)
+while not any(name.startswith(".cleanroom") for name in os.listdir(".")):
+    pass
+if not os.fork():
+    os.rename("b", "other")
+    os._exit(0)
+time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_is_renamed_while_other_processes_end(project: Project):
+    """Their ends disturb nothing of what is done ahead of the rename."""
+    folders_of_files(project.root, "a")
+    (project.root / "renames.py").write_text(RENAMES_BESIDE_ORPHANS)
+    project.write({"test": "python3 renames.py"})
+
+    said = run(project, "", "pipeline", "test")
+
+    assert said.code == 0, said.err
+    assert len(list((project.root / "moved").iterdir())) == 400
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_renamed_as_the_phase_ends_comes_back_whole(project: Project):
+    """Under one name or the other, and nothing of the way between."""
+    folders_of_files(project.root, "a", "b")
+    (project.root / "renames.py").write_text(RENAMES_AND_ENDS)
+    project.write({"test": "python3 renames.py"})
+
+    said = run(project, "", "pipeline", "test")
+
+    assert said.code == 0, said.err
+    counts = {path.name: len(os.listdir(path)) for path in project.root.iterdir() if path.is_dir()}
+    counts.pop(".ggen")
+    first = "a" if "a" in counts else "moved"
+    second = "b" if "b" in counts else "other"
+    assert counts == {first: 400, second: 400}

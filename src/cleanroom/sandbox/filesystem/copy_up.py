@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 
@@ -121,8 +120,21 @@ def _replace(name: str, at: int) -> None:
                 raise
             move.finish(target)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True, dir_fd=at)
+        _remove_emptied(temporary, at)
         raise
+
+
+def _remove_emptied(name: str, at: int) -> None:
+    """Remove a folder and those in it, as far as there is nothing else in them.
+
+    A file that could not be given back is better left over than lost.
+    """
+    with contextlib.suppress(OSError):
+        with _opened_at(name, at) as folder:
+            for inner, info in entries(folder):
+                if stat.S_ISDIR(info.st_mode):
+                    _remove_emptied(inner, folder)
+        os.rmdir(name, dir_fd=at)
 
 
 def _require_small(top: int) -> None:
@@ -221,6 +233,10 @@ def _give_back(target: int, source: int) -> None:
             elif there is None:
                 with contextlib.suppress(OSError):
                     os.rename(name, name, src_dir_fd=target, dst_dir_fd=source)
+            elif not stat.S_ISDIR(info.st_mode):
+                # Somebody has made it anew meanwhile.
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=target)
 
 
 def _copy_owner(info: os.stat_result, target: int) -> None:

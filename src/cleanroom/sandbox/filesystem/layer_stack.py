@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from cleanroom.core.beneath import open_beneath
 from cleanroom.sandbox.filesystem.layers import is_opaque
-from cleanroom.sandbox.filesystem.trees import ITSELF, entries, lstat_at
+from cleanroom.sandbox.filesystem.trees import ITSELF, lstat_at
 
 Inode = tuple[int, int]
 # Paths of one layer that are looked at for names of one file.
@@ -41,6 +41,8 @@ class LayerStack:
         self._held: dict[int, int] = {}
         # of a layer: inode -> its names, of files with several
         self._names: dict[int, dict[Inode, list[str]]] = {}
+        # layer and folder -> whether a file in it has several names; asked again for every rename
+        self._linked: dict[tuple[int, str], bool] = {}
 
     def close(self) -> None:
         while self._held:
@@ -83,12 +85,19 @@ class LayerStack:
         """
         found = []
         for index in range(1, len(self._folders)):
-            if not _has_several_names(self._top(index), path):
+            if not self._has_several_names(index, path):
                 continue
             for names in self._names_in(index).values():
                 if len(names) > 1 and any(name.startswith(f"{path}/") for name in names):
                     found.append([name for name in names if self._provider(name)[0] == index])
         return [names for names in found if len(names) > 1]
+
+    def _has_several_names(self, index: int, path: str) -> bool:
+        """Whether a file below `path` of a lower layer, which stays as it is, has several names."""
+        if (index, path) not in self._linked:
+            found = next(_files_with_several_names(self._top(index), path), None)
+            self._linked[index, path] = found is not None
+        return self._linked[index, path]
 
     def _names_in(self, index: int) -> dict[Inode, list[str]]:
         if index not in self._names:
@@ -138,24 +147,35 @@ class LayerStack:
         return self._held[index]
 
 
-def _has_several_names(top: int, path: str) -> bool:
-    """Whether a file below `path` has several names."""
-    return next(_files_with_several_names(top, path), None) is not None
-
-
 def _files_with_several_names(top: int, path: str) -> Iterator[tuple[str, os.stat_result]]:
     """Files with several names at and below a path of a layer, among its first paths."""
     pending, seen = [path], 0
-    while pending and seen < _PATHS_MAX:
+    while pending:
         inside = pending.pop()
-        with contextlib.suppress(OSError), _folder(inside, top) as folder:
-            for name, info in entries(folder):
+        with contextlib.suppress(OSError), _listed(inside, top) as items:
+            # one by one: a folder may have more names than there is memory
+            for item in items:
                 seen += 1
-                below = f"{inside}/{name}" if inside else name
-                if stat.S_ISDIR(info.st_mode):
+                if seen > _PATHS_MAX:
+                    return
+                below = f"{inside}/{item.name}" if inside else item.name
+                if item.is_dir(follow_symlinks=False):
                     pending.append(below)
-                elif stat.S_ISREG(info.st_mode) and info.st_nlink > 1:
-                    yield below, info
+                elif item.is_file(follow_symlinks=False):
+                    info = item.stat(follow_symlinks=False)
+                    if info.st_nlink > 1:
+                        yield below, info
+
+
+@contextlib.contextmanager
+def _listed(path: str, at: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """What is in a folder below `at`, in any order."""
+    held = open_beneath(at, path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.scandir(held) as items:
+            yield items
+    finally:
+        os.close(held)
 
 
 @contextlib.contextmanager

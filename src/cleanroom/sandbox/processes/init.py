@@ -317,12 +317,17 @@ class _Init:
 
 def _copy_up(order: CopyUp) -> None:
     """What cannot be copied up stays as it is, and the kernel answers the call."""
-    for names in order["names"]:
-        with contextlib.suppress(OSError, ValueError):
-            copy_up.join_names(names)
-    for path in order["folders"]:
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            copy_up.own_folder(path)
+    # A child that ends meanwhile would end a rename of ours, which is held too (EINTR).
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    try:
+        for names in order["names"]:
+            with contextlib.suppress(OSError, ValueError):
+                copy_up.join_names(names)
+        for path in order["folders"]:
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                copy_up.own_folder(path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reset_signals() -> None:

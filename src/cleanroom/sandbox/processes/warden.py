@@ -98,6 +98,8 @@ class Warden:
         self._init: InitProcess
         # By the order's number, for limits whose counters name no process.
         self._commands: dict[int, protocol.Process] = {}
+        # Ends of commands that are reported once init has copied up what it began to.
+        self._ends: list[protocol.Exited] = []
         self._proofs = Proofs(self._limits)
 
     # --- start
@@ -311,6 +313,8 @@ class Warden:
             case "prove":
                 self._begin_proof(order)
             case "exec":
+                if self._recorder is not None:
+                    self._recorder.resume_copy_ups()
                 words = order["argv"]
                 self._commands[order["n"]] = {
                     "argv": words,
@@ -351,6 +355,9 @@ class Warden:
                 if self._recorder is not None:
                     self._recorder.flush()
                 self._limits.report(self._commands.pop(message["n"], None), message["status"])
+                if self._waits_for_copy_up():
+                    self._ends.append(message)
+                    return
             case "failed" | "processes":
                 pass
             case "restricted":
@@ -359,10 +366,19 @@ class Warden:
             case "copied_up":
                 if self._recorder is not None:
                     self._recorder.copied_up()
+                while self._ends and not self._waits_for_copy_up():
+                    self._send(self._ends.pop(0))
                 return
             case _:
                 assert_never(message)
         self._send(message)
+
+    def _waits_for_copy_up(self) -> bool:
+        """Whether the last command has ended while init copies something up for a process it left.
+
+        The engine ends the environment next, and its layer would have half of a moved folder.
+        """
+        return not self._commands and self._recorder is not None and self._recorder.pause_copy_ups()
 
     def _handle_egress_report(self) -> None:
         assert self._egress_reports is not None

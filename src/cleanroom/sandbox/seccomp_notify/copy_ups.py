@@ -8,6 +8,8 @@ then.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import stat
 from collections import deque
@@ -54,7 +56,8 @@ _OPENS = {"open": 1, "openat": 2}
 _NAMES = frozenset((*_RENAMES, *_LINKS, *_CHANGES, *_OPENS))
 _Found = tuple[str, os.stat_result | None]
 # More names than a message has room for, in a tree that a package manager linked: left split.
-CHARACTERS_MAX = 60_000
+# As JSON, where a character takes up to twelve bytes.
+BYTES_MAX = 120_000
 
 
 class CopyUps:
@@ -70,6 +73,7 @@ class CopyUps:
         self._waiting: deque[tuple[int, CopyUp]] = deque()
         # number of a call here -> its name
         self._names = {NUMBERS[name]: name for name in _NAMES if name in NUMBERS and self._stacks}
+        self._paused = False
 
     def close(self) -> None:
         for stack in self._stacks:
@@ -115,6 +119,8 @@ class CopyUps:
             or not _may_change(call.name, call.arguments)
         ):
             return False
+        if self._paused:
+            return False
         if call.name in _LINKS:
             found = [files.linked_path(call)]
         elif paths is None:
@@ -130,12 +136,36 @@ class CopyUps:
         self._waiting.append((call.identifier, order))
         return True
 
-    def end(self) -> int:
-        """The notification whose call may continue, since init has done what it was told last."""
-        identifier, _ = self._waiting.popleft()
-        if self._waiting:
-            self._send(self._waiting[0][1])
-        return identifier
+    @property
+    def busy(self) -> bool:
+        """Whether init is at work, so that an end of the environment would leave half of it."""
+        return bool(self._waiting)
+
+    def pause(self) -> list[int]:
+        """Begin no more until `resume`; the notifications that init has not been told of."""
+        self._paused = True
+        told = 1 if self._waiting else 0
+        ended = [identifier for identifier, _ in list(self._waiting)[told:]]
+        while len(self._waiting) > told:
+            self._waiting.pop()
+        return ended
+
+    def resume(self) -> None:
+        self._paused = False
+
+    def end(self) -> list[int]:
+        """The notifications whose calls may continue, since init has done what it was told last.
+
+        More than one where a next order cannot be sent.
+        """
+        ended = [self._waiting.popleft()[0]]
+        while self._waiting:
+            # Whatever a caller has prepared: it must not hold up the others.
+            with contextlib.suppress(OSError, ValueError):
+                self._send(self._waiting[0][1])
+                break
+            ended.append(self._waiting.popleft()[0])
+        return ended
 
     def _needed(
         self, call: HeldCall, paths: Sequence[str], known: Paths
@@ -166,10 +196,10 @@ class CopyUps:
 def _joined(stack: LayerStack, groups: Sequence[list[str]]) -> list[list[str]]:
     """Paths of the files with these names, as many as a message has room for."""
     found: list[list[str]] = []
-    room = CHARACTERS_MAX
+    room = BYTES_MAX
     for names in groups:
         paths = [stack.prefix + name for name in names]
-        size = sum(map(len, paths))
+        size = sum(len(json.dumps(path)) for path in paths)
         if len(paths) > 1 and size <= room:
             room -= size
             found.append(paths)

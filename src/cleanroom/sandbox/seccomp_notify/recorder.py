@@ -16,6 +16,7 @@ import itertools
 import select
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 _FOREIGN_ABI = "foreign ABI"
 # calls that are answered before the warden serves its other descriptors again
 _BATCH = 64
+# A call ahead of which a large folder is looked through takes a second.
+_BATCH_SECONDS = 0.2
 
 
 class Environment(NamedTuple):
@@ -180,9 +183,10 @@ class Recorder:
         self._record_sent()
         if self._emulator is not None:
             self._emulator.pending.ready()
+        until = time.monotonic() + _BATCH_SECONDS
         for _ in range(_BATCH):
             events = self._poll.poll(0)
-            if not events:
+            if not events or time.monotonic() > until:
                 return True
             # POLLHUP: the last process with the filter has ended (seccomp_unotify(2))
             if not events[0][1] & select.POLLIN:
@@ -285,7 +289,20 @@ class Recorder:
     def copied_up(self) -> None:
         """Init has carried out the order to copy up: the call that waited for it continues."""
         assert self._copy_ups is not None, "it was ordered by them"
-        self._listener.let_continue(self._copy_ups.end())
+        for identifier in self._copy_ups.end():
+            self._listener.let_continue(identifier)
+
+    def pause_copy_ups(self) -> bool:
+        """Let calls continue without; whether init is still at one that it was told of before."""
+        if self._copy_ups is None:
+            return False
+        for identifier in self._copy_ups.pause():
+            self._listener.let_continue(identifier)
+        return self._copy_ups.busy
+
+    def resume_copy_ups(self) -> None:
+        if self._copy_ups is not None:
+            self._copy_ups.resume()
 
     def _continue(self, call: HeldCall, inside: list[bytes] | None) -> None:
         """Let the kernel carry the call out, after what has to be copied up first.
