@@ -151,7 +151,9 @@ def test_a_set_has_the_files_that_they_name_and_only_packages_of_an_index(tmp_pa
         "mock<5 ; (sys_platform == 'linux') and python_version == '3.9'",
         "pytest",
     )
-    assert [one.why for one in lock.problems] == ["only a git address over https is fetched"]
+    assert [one.why for one in lock.problems] == [
+        "only a wheel or a git address over https is fetched"
+    ]
 
 
 @given(st.sampled_from((*python_runners.FILES, "pyproject.toml")), st.binary(max_size=300))

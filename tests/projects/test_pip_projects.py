@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
 ]
 
+FILES_INSTALL = "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
 FILES = {
     "requirements.txt": "-r needs/base.txt\n-c constraints.txt\n",
     "needs/base.txt": "iniconfig\n",
@@ -107,3 +108,57 @@ def test_what_tox_and_nox_install_is_fetched(
     names = {one["artifact"]["name"] for found in cold.sets for one in found["files"]}
     assert {"pytest", "pytest-cov", "hatchling", "ruff"} <= names
     assert "numpy" not in names
+
+
+FILES_HOST = "https://files.pythonhosted.org/packages"
+WHEEL = (
+    f"{FILES_HOST}/56/43/4ca9e49d27a1fcf6bece6f6aec0ea46bb9112489b93d4b688fb415457bdb/"
+    "iniconfig-2.3.1-py3-none-any.whl"
+)
+DIGEST = "9121e2c1fdb355232495be3194c8dfe87ccc2d5dee45947b78e68f499790d7a7"
+DIRECT = f"""[project]
+name = "p"
+version = "0"
+dependencies = ["iniconfig @ {WHEEL}"]
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[tool.hatch.metadata]
+allow-direct-references = true
+[tool.hatch.build.targets.wheel]
+include = ["p.py"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("requirements.txt", f"iniconfig @ {WHEEL}\n", "-r requirements.txt"),
+        (
+            "requirements.txt",
+            f"iniconfig @ {WHEEL} --hash=sha256:{DIGEST}\n",
+            "-r requirements.txt",
+        ),
+        ("requirements.txt", f"iniconfig @ {WHEEL}#sha256={DIGEST}\n", "-r requirements.txt"),
+        ("pyproject.toml", DIRECT, "."),
+    ],
+)
+def test_a_wheel_of_an_address_is_installed(
+    tmp_path: Path, cache: Path, name: str, text: str, what: str
+):
+    """By the digest that the project has of it, else pinned on first use."""
+    install = f"python3 -m venv .venv && .venv/bin/pip install {what}"
+    files = {
+        **FILES,
+        name: text,
+        "p.py": "",
+        "make.toml": FILES["make.toml"].replace(FILES_INSTALL, install),
+    }
+    if name != "requirements.txt":
+        del files["requirements.txt"], files["needs/base.txt"], files["constraints.txt"]
+    cold, *_ = Stranger(tmp_path, files, cache).passes(("init", "test"), anew=(".venv",))
+    (found,) = cold.sets
+    (wheel,) = (one for one in found["files"] if one["artifact"]["name"] == "iniconfig")
+    assert (wheel["artifact"]["url"], wheel["sha256"]) == (WHEEL, DIGEST)
+    assert bool(found.get("unpinned")) is (DIGEST not in text)
+    assert found["problems"] == []

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio.to_thread
 
 from cleanroom.dependencies import (
+    direct_files,
+    pip_cache,
     python_git,
     python_poetry,
     python_projects,
@@ -35,7 +37,7 @@ from cleanroom.dependencies.model import (
     Lock,
     Problem,
 )
-from cleanroom.dependencies.pip_choice import SDISTS, choose, read_pages
+from cleanroom.dependencies.pip_choice import SDISTS, cautions, choose, read_pages, told_apart
 from cleanroom.dependencies.pip_config import PipConfig, index_hosts, without_login
 from cleanroom.dependencies.pip_failure import NoneFits, failure
 from cleanroom.dependencies.pip_report import COMMAND, Root, read_report, root_files
@@ -49,7 +51,7 @@ from cleanroom.dependencies.python_tags import (
     read_interpreter,
 )
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
-from cleanroom.dependencies.settings import Settings, host_of, read_text
+from cleanroom.dependencies.settings import Settings, read_text
 from cleanroom.dependencies.store import hard_link
 from cleanroom.dependencies.toml_reader import read_toml
 
@@ -121,7 +123,7 @@ class Pip(Manager):
             unresolved=tuple(sorted({*unresolved, *unpinned})),
             unpinned=tuple(sorted(unpinned)),
             problems=needs.problems,
-            cautions=_cautions(unpinned, self._indexes(needs)),
+            cautions=cautions(unpinned, self._indexes(needs)),
         )
 
     def context(self) -> str:
@@ -164,8 +166,11 @@ class Pip(Manager):
             pages = await read_pages(session, indexes, wanted)
             for one in wanted:
                 artifact = choose(found, one, pages, interpreter)
+                if one.direct and not await direct_files.had(session, [artifact]):
+                    continue
                 artifacts.setdefault(artifact.file, artifact)
-        roots = list(needs.roots)
+        roots = [await direct_files.checked(session, root) for root in needs.roots]
+        roots = [root for root in roots if root.entries]
         roots += await self._from_repositories(session, needs, artifacts)
         if any(file.endswith(SDISTS) for file in artifacts):
             # pip builds it in a phase.
@@ -241,13 +246,14 @@ class Pip(Manager):
         named = [root_files(number, root) for number, root in enumerate(roots)]
         for one in named:
             written |= one.files
+        urls = _addresses(Needs(roots=tuple(roots)))
         script = "\n".join([COMMAND, *(one.command for one in named)])
         result = await session.run(
             ToolRun(
                 ["sh", "-ec", script],
                 files=written,
                 variables=variables,
-                egress=index_hosts([*indexes, *([proxy] if proxy else [])]),
+                egress=index_hosts([*indexes, *urls, *([proxy] if proxy else [])]),
                 authorizations=self._config.authorizations(indexes),
                 wanted=f"what {found.name} asks for",
             )
@@ -290,13 +296,18 @@ class Pip(Manager):
         )
         await anyio.to_thread.run_sync(python_git.lay_out, files, view, place, partial)
         await python_poetry.lay_out(session, sets, view)
+        urls = {url for found, _ in sets for url in _addresses(_needs(found))}
+        stored = [one for _, fetched in sets for one in fetched.files]
+        wheels = {one.artifact.url: one for one in stored if one.artifact.url in urls}
+        await pip_cache.lay_out(session, [*wheels.values()], _versions(sets[0].found), view)
 
     def access(self, view: str) -> Access:
         """pip and uv look for packages in this folder; an index is not asked in phases."""
         poetry = python_poetry.access(view)
         variables = {"PIP_FIND_LINKS": view, "UV_FIND_LINKS": view}
-        variables |= {**python_git.variables(view), **poetry.variables}
-        return Access(variables, folders=(view,), overlays=poetry.overlays)
+        cached, overlays = pip_cache.access(view)
+        variables |= {**python_git.variables(view), **poetry.variables, **cached}
+        return Access(variables, folders=(view,), overlays=(*poetry.overlays, *overlays))
 
 
 # --- reading
@@ -339,11 +350,18 @@ def _runner_needs(found: Found) -> Needs:
     for path, computed, read in python_runners.needs(found.folder, found.files):
         problems += [*computed, *_problems(read)]
         git += _git(read)
-        if read.locked:
-            locked += [LockedPackage(each.pinned) for each in read.entries if each.pinned]
-        else:
-            roots.append(Root(path, read.entries, read.constraints, read.prereleases))
+        pinned, further = told_apart(read)
+        locked += pinned
+        if further or not pinned:
+            roots.append(Root(path, further, read.constraints, read.prereleases))
     return Needs(tuple(locked), tuple(dict.fromkeys(roots)), (), (), tuple(problems), tuple(git))
+
+
+def _addresses(needs: Needs) -> list[str]:
+    """The addresses of wheels that files name."""
+    entries = (entry for root in needs.roots for entry in root.entries)
+    urls = [wheel.url for entry in entries if (wheel := entry.address) is not None]
+    return urls + [file.url for one in needs.locked if one.direct for file in one.files]
 
 
 def _git(read: requirements.Requirements) -> Iterator[GitRequest]:
@@ -366,10 +384,10 @@ def _needs(found: Found) -> Needs:
         git += _git(read)
         indexes += read.indexes
         extra += read.extra_indexes
-        if read.locked:
-            locked += [LockedPackage(one.pinned) for one in read.entries if one.pinned]
-        elif read.entries:
-            roots.append(Root(path, read.entries, read.constraints, read.prereleases))
+        pinned, further = told_apart(read)
+        locked += pinned
+        if further:
+            roots.append(Root(path, further, read.constraints, read.prereleases))
     for name, reader in (
         (PYLOCK, python_projects.read_pylock),
         (POETRY, python_projects.read_poetry),
@@ -413,7 +431,7 @@ def _own_needs(found: Found, inside: Mapping[str, str]) -> Needs:
     """What the project needs to be built, and to run where no lock says it."""
     if PROJECT in inside:
         path = inside[PROJECT]
-        needs = python_projects.project_needs(path, found.files[path])
+        needs = python_projects.project_needs(path, found.files[path], addresses=True)
     else:
         path, needs = inside.get(SETUP, ""), None
     if needs is None and SETUP in inside:
@@ -439,7 +457,8 @@ def _problems(read: requirements.Requirements) -> Iterator[Problem]:
     for address in read.elsewhere:
         if requested(address) is None:
             yield Problem(
-                entry=without_credentials(address), why="only a git address over https is fetched"
+                entry=without_credentials(address),
+                why="only a wheel or a git address over https is fetched",
             )
     for text in read.expanded:
         yield Problem(
@@ -452,17 +471,6 @@ def _problems(read: requirements.Requirements) -> Iterator[Problem]:
             entry=ascii(path)[1:201].rstrip("'"),
             why="a requirements file names it, and it is not there",
         )
-
-
-def _cautions(unpinned: Collection[str], indexes: Sequence[str]) -> tuple[str, ...]:
-    """pip takes the highest version that any index has, whoever put it there."""
-    if not unpinned or len(indexes) < 2:
-        return ()
-    hosts = ", ".join(dict.fromkeys(map(host_of, indexes)))
-    return (
-        f"any of {len(indexes)} indexes may give what no digest pins ({hosts}): "
-        "pin digests, or name one index",
-    )
 
 
 def without_credentials(address: str) -> str:

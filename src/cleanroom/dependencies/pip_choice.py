@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 import anyio.to_thread
 
+from cleanroom.dependencies import requirements
+from cleanroom.dependencies.digests import algorithm, is_digest
 from cleanroom.dependencies.model import Artifact, Found
 from cleanroom.dependencies.python_projects import LockedPackage
 from cleanroom.dependencies.python_tags import Interpreter, best_wheel
+from cleanroom.dependencies.requirements import Entry, Pinned
 from cleanroom.dependencies.session import Page, Session
+from cleanroom.dependencies.settings import host_of
 from cleanroom.dependencies.simple_index import ACCEPT, IndexFile, files, normalized, page_url
 from cleanroom.model.errors import DependencyUnavailable
 
@@ -56,6 +60,27 @@ async def _read(answer: bytes, page: Page, digests: set[str]) -> list[IndexFile]
     return await anyio.to_thread.run_sync(files, answer, page.url, digests)
 
 
+def told_apart(
+    read: requirements.Requirements,
+) -> tuple[list[LockedPackage], tuple[Entry, ...]]:
+    """What digests pin, if they pin all of an index, and what pip is to resolve."""
+    if not read.locked:
+        return [], read.entries
+    locked = [LockedPackage(one.pinned) for one in read.entries if one.pinned]
+    further = []
+    for entry in read.entries:
+        wheel = entry.address
+        if wheel is None:
+            continue
+        digest = wheel.digest or next((one for one in entry.hashes if is_digest(one)), "")
+        if algorithm(digest) != "sha256":
+            further.append(entry)
+            continue
+        pinned = Pinned(wheel.name, wheel.version, wheel.marker, (digest,))
+        locked.append(LockedPackage(pinned, (IndexFile(wheel.file, wheel.url, digest),), True))
+    return locked, tuple(further)
+
+
 def choose(
     found: Found,
     package: LockedPackage,
@@ -91,4 +116,15 @@ def choose(
         digest=file.digest,
         size=file.size,
         purl=f"pkg:pypi/{quote(normalized(pinned.name))}@{quote(pinned.version)}",
+    )
+
+
+def cautions(unpinned: Collection[str], indexes: Sequence[str]) -> tuple[str, ...]:
+    """pip takes the highest version that any index has, whoever put it there."""
+    if not unpinned or len(indexes) < 2:
+        return ()
+    hosts = ", ".join(dict.fromkeys(map(host_of, indexes)))
+    return (
+        f"any of {len(indexes)} indexes may give what no digest pins ({hosts}): "
+        "pin digests, or name one index",
     )

@@ -21,6 +21,7 @@ from cleanroom.dependencies.model import Problem
 from cleanroom.dependencies.requirements import Entry, Pinned, names_variable
 from cleanroom.dependencies.simple_index import IndexFile, is_file_name, normalized
 from cleanroom.dependencies.toml_reader import read_toml
+from cleanroom.dependencies.wheel_addresses import wheel_address
 from cleanroom.model.errors import ProjectError
 
 DEFAULT_BUILD = ("setuptools>=40.8.0", "wheel")
@@ -52,6 +53,7 @@ class LockedPackage(NamedTuple):
 
     pinned: Pinned
     files: tuple[IndexFile, ...] = ()  # with addresses; none: the index has them
+    direct: bool = False  # phases ask for the address itself
 
 
 class PythonLock(NamedTuple):
@@ -62,8 +64,10 @@ class PythonLock(NamedTuple):
     git: tuple[GitRequest, ...] = ()
 
 
-def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
+def project_needs(path: str, content: bytes, *, addresses: bool = False) -> ProjectNeeds | None:
     """What a pyproject.toml asks for; None where it only configures tools.
+
+    With `addresses` wheels that are named by theirs are among it, else they are problems.
 
     Raises:
         ProjectError: it is no TOML.
@@ -88,7 +92,7 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
         _texts(project.get("dependencies")),
         *([text for text in _texts(one) if _name(text) != own] for one in optional),
     ]
-    kept, git, unusable = _told_apart(listed)
+    kept, git, unusable = _told_apart(listed, addresses=addresses)
     problems = list(unusable)
     problems += _unknown_backend(build)
     if poetry.get("dependencies") and not project.get("dependencies"):
@@ -363,12 +367,15 @@ class _ToldApart(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def _told_apart(listed: Sequence[Sequence[str]]) -> _ToldApart:
-    others = [text for one in listed for text in one if not _is_requirement(text)]
+def _told_apart(listed: Sequence[Sequence[str]], *, addresses: bool = False) -> _ToldApart:
+    def kept(text: str) -> bool:
+        return _is_requirement(text) or (addresses and wheel_address(text) is not None)
+
+    others = [text for one in listed for text in one if not kept(text)]
     asked = [(text, requested(text)) for text in others]
-    why = "only packages of an index and git addresses over https are fetched"
+    why = "only packages of an index, wheels over https and git addresses over https are fetched"
     return _ToldApart(
-        tuple(tuple(text for text in one if _is_requirement(text)) for one in listed),
+        tuple(tuple(text for text in one if kept(text)) for one in listed),
         tuple(request for _, request in asked if request is not None),
         tuple(Problem(entry=text[:100], why=why) for text, request in asked if request is None),
     )

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from cleanroom.dependencies.wheel_addresses import WheelAddress, wheel_address
+
 NESTED_MAX = 64  # files that one requirements file leads to
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _HASH = re.compile(r"--hash[=\s]+([a-z0-9]+:[0-9A-Fa-f]+)")
@@ -38,6 +40,11 @@ class Entry(NamedTuple):
         if found is None or not self.hashes or "*" in found[2]:
             return None
         return Pinned(found[1], found[2], (found[3] or "").strip(), self.hashes)
+
+    @property
+    def address(self) -> WheelAddress | None:
+        """The wheel that it names by its address."""
+        return wheel_address(self.text)
 
     def where(self, marker: str) -> Entry:
         """The entry for the environments of a marker only."""
@@ -72,8 +79,8 @@ class Requirements(NamedTuple):
 
     @property
     def locked(self) -> bool:
-        """Whether every entry is pinned to digests."""
-        return all(one.pinned for one in self.entries)
+        """Whether every entry is pinned to digests, but for those of addresses."""
+        return all(one.pinned or one.address for one in self.entries)
 
 
 def nested(path: str, read: ReadFile) -> dict[str, bytes]:
@@ -162,6 +169,8 @@ class _Reader:
         text = re.split(r"\s--", line, maxsplit=1)[0].strip()
         if names_variable(text):
             self.expanded.append(text)
+        elif not constrains and wheel_address(text) is not None:
+            self.entries.append(Entry(text, hashes))
         elif _is_address(text):
             self.elsewhere.append(text)
         elif _NAMED.fullmatch(text) and not text.endswith((".whl", ".tar.gz", ".zip")):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from cleanroom.dependencies import uv_lock
+from cleanroom.dependencies import direct_files, uv_lock
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import (
     Access,
@@ -110,7 +110,10 @@ class Uv(Manager):
             for one in sources:
                 session.note(_not_unpacked(one, f"{interpreter.implementation} has no wheel of it"))
             sources = []
-        return (*(wheel for wheel in wheels if wheel is not None), *sources)
+        artifacts = [*(wheel for wheel in wheels if wheel is not None), *sources]
+        direct = {one["name"] for one in packages if uv_lock.has_own_address(one)}
+        came = await direct_files.had(session, [one for one in artifacts if one.name in direct])
+        return (*(one for one in artifacts if one.name not in direct), *came)
 
     async def _interpreter(self, session: Session, found: Found) -> Interpreter:
         # They lie as in the project: a lock may name members in folders above it.
