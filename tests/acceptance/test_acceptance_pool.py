@@ -263,7 +263,7 @@ def test_a_run_that_is_killed_gives_its_database_back(pooled: Project):
         pooled,
         {
             "long": f"touch begun; {sql('SELECT pg_sleep(30)')}",
-            "list": f"{databases} | grep -x run_2",
+            "list": f"{databases} | grep -Ex 'run_2_[0-9a-f]+'",
         },
     )
     pool(pooled, "start")

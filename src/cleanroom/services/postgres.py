@@ -93,7 +93,7 @@ RESERVED_INITDB = re.compile(
 )
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 # Names of the server's own, and of the databases of a pool's runs.
-RESERVED_NAME = re.compile(r"app|postgres|public|template[01]|pg_.*|run_\d+")
+RESERVED_NAME = re.compile(r"app|postgres|public|template[01]|pg_.*|run_\d+(_[0-9a-f]{16})?")
 # What the role of `users` may have beside LOGIN: no more than the phase's own role.
 RIGHTS = ("CREATEDB", "NOINHERIT", "")
 # Before, no event trigger can keep apart the databases that the runs of a pool make.

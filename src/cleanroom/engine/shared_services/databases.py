@@ -87,7 +87,8 @@ class Databases:
     def _new(self) -> tuple[str, str]:
         password = new_secret()
         self._context.redactor.add(password)
-        return f"run_{next(self._numbers)}", password
+        # A run that may make databases must not make that of the next one first.
+        return f"run_{next(self._numbers)}_{secrets.token_hex(8)}", password
 
     async def _execute(self, service: Service, statements: str) -> None:
         """Execute statements as the server's superuser.
