@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.kernel import constants, syscalls
@@ -37,10 +38,12 @@ def shown(text: str) -> str:
 class Caller:
     """One thread, as long as its call is held."""
 
-    __slots__ = ("_proc", "_status", "pid")
+    __slots__ = ("_is_held", "_proc", "_status", "pid")
 
-    def __init__(self, pid: int, proc: int) -> None:
+    def __init__(self, pid: int, proc: int, is_held: Callable[[], bool] = lambda: True) -> None:
+        """`is_held`: whether its call still is; else its number may be another process's."""
         self.pid = pid
+        self._is_held = is_held
         self._proc = proc
         self._status: dict[str, str] | None = None
 
@@ -78,6 +81,9 @@ class Caller:
         except OSError as error:
             raise Unreadable(f"/proc/{self.pid}/mem: {error.strerror}") from error
         try:
+            # Asked of what is open: it stays the memory of one process (seccomp_unotify(2), NOTES).
+            if not self._is_held():
+                raise BadAddress(hex(address))
             os.pwrite(descriptor, data, address)
         except (OSError, OverflowError) as error:
             raise BadAddress(hex(address)) from error

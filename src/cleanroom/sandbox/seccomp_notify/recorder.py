@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import select
 import socket
@@ -255,7 +256,9 @@ class Recorder:
             self._listener.let_continue(identifier)
             return
         name = NAMES.get(number, "") if native else _FOREIGN_ABI
-        call = HeldCall(identifier, Caller(pid, self._proc_fd), name, tuple(arguments))
+        is_held = functools.partial(self._listener.is_valid, identifier)
+        caller = Caller(pid, self._proc_fd, is_held)
+        call = HeldCall(identifier, caller, name, tuple(arguments))
         if inside is not None:
             self._continue(call, inside)
             return
