@@ -7,6 +7,7 @@ import socket
 import struct
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -236,3 +237,25 @@ def test_questions_over_tcp_are_answered_in_pieces_and_in_rows():
             else:
                 bench.answerer.ready()
         assert b"\x7f\0\0\1" in received
+
+
+@pytest.mark.timeout(20)
+def test_an_asker_that_is_faster_does_not_hold_the_warden(monkeypatch: pytest.MonkeyPatch):
+    """It answers a part, and then serves its other descriptors: an order to kill is among them."""
+    with Bench() as bench, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.connect(bench.udp.getsockname())
+        asker.send(b"??")
+        answered: list[bytes] = []
+
+        def answer(packet: bytes, _port: int = 0) -> bytes:
+            answered.append(packet)
+            if len(answered) < 1000:
+                asker.send(b"??")
+            return b""
+
+        monkeypatch.setattr(bench.answerer, "answer", answer)
+        bench.answerer.ready()
+        first = len(answered)
+        while len(answered) < 1000:
+            bench.answerer.ready()
+    assert first == 128
