@@ -10,7 +10,7 @@ import pytest
 
 from cleanroom.backends.base import Mount
 from cleanroom.backends.embedded.run_area import RunArea, make_area_folder
-from cleanroom.backends.embedded.spec_hostns import _texts
+from cleanroom.backends.embedded.spec_hostns import _write_files
 from support.open_folders import open_folder
 
 
@@ -87,10 +87,8 @@ def test_what_an_environment_left_in_the_place_of_a_text_is_not_written_through(
         "link": lambda: (etc.path / "hosts").symlink_to(tmp_path / "victim"),
         "folder": (etc.path / "hosts").mkdir,
     }[kind]()
-    identity = {"user": 1, "group": 1}
-    mounts = [{"kind": "files", "target": "/etc", "texts": {"hosts": "ours"}}]
     with pytest.raises(FileExistsError):
-        _texts(identity, mounts, etc, "/home")
+        _write_files(etc, {"/etc/hosts": "ours"})
     assert (tmp_path / "victim").read_text() == "theirs"
 
 

@@ -74,6 +74,8 @@ def test_a_fragment_of_make_toml_is_read(page: str, body: str, tmp_path: Path) -
     """As it stands, in a project that has the files and phases which it names."""
     for name in re.findall(r'"([\w-]+\.sql)"', body):
         (tmp_path / name).touch()
+    for name in re.findall(r'"([\w-]+/[\w-]+)"', "".join(re.findall(r"^init = .*", body, re.M))):
+        (tmp_path / name).mkdir(parents=True)
     first = next(line for line in body.splitlines() if line.strip() and not line.startswith("#"))
     if not first.startswith("["):
         body = f'[lifecycle.shown]\ncommand = "true"\n{body}'

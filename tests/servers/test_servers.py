@@ -50,7 +50,7 @@ async def test_databases_begin_as_the_template_and_do_not_see_each_other(
             assert (
                 await answer(
                     three,
-                    "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user",
+                    "SELECT rolsuper FROM pg_roles WHERE rolname = current_user",
                 )
                 == "f"
             )

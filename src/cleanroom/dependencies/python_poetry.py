@@ -167,5 +167,5 @@ def _failed(found: Found, output: bytes) -> Problem:
     return Problem(
         entry=_inside(found, LOCK),
         why=f"`poetry install` will not find its packages: {lines[-1].strip()[-300:]}",
-        hint="use poetry 1.8 or 2, or let pip install them as `cleanroom-engine init` writes it",
+        hint="use poetry 1.8 or 2, or the lines of pip that `cleanroom-engine init` writes",
     )
