@@ -312,7 +312,7 @@ def test_cli_github_output_annotates_a_failing_phase(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
     status, out, err = said("run", "bad", "--output", "github")
     assert (status, err) == (1, "")
-    assert "\n::error title=phase bad::" in out
+    assert re.search(r"\n::error file=make.toml,line=\d+,col=1,title=phase bad::", out)
     assert "bad | before-the-end" in out
     assert "FAILED" in (project / "summary.md").read_text()
 

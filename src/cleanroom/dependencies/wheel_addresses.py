@@ -12,7 +12,7 @@ from cleanroom.dependencies.model import Artifact
 from cleanroom.dependencies.simple_index import is_file_name
 
 _REQUIREMENT = re.compile(
-    r"([A-Za-z0-9](?:[\w.-]{0,198}[A-Za-z0-9])?)\s*(?:\[[\w\s,.-]*\])?\s*@\s*"
+    r"([A-Za-z0-9](?:[\w.-]{0,198}[A-Za-z0-9])?)\s*(?:\[[\w\s,.-]*\]\s*)?@\s*"
     r"(https://[^\s;]+)\s*(?:\s;(.*))?",
     re.ASCII,
 )

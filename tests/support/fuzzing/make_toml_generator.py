@@ -157,6 +157,7 @@ _FORMS: dict[str, Callable[[Random], str]] = {
     "number": _number("2", "0.5"),
     "port": _number("5432", "65535", "65536"),
     "ports": _list(_number("8080")),
+    "named_ports": _table(("web", "metrics", "a b"), _number("8080", "65536")),
     "duration": _durations,
     "size": _sizes,
     "level": _text("Low", "Medium", "High", "Locked", "medium", "Meduim"),
