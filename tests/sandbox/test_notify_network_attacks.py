@@ -306,6 +306,16 @@ def test_changing_routes_is_refused_and_asking_for_them_is_not(workspace: str):
     assert caught.only()["target"]["syscall"] == "netlink message 24"
 
 
+def _may_be_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except FileNotFoundError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     "path",
     ["/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock", "/root/agent.sock"],
@@ -321,7 +331,7 @@ def test_a_unix_socket_outside_is_refused_and_shown(workspace: str, path: str):
     assert (record["rule"], record["target"]["sun_path"], record["tags"]) == (
         "network.sockets",
         path,
-        [] if os.path.lexists(path) else ["probe"],
+        [] if _may_be_there(path) else ["probe"],
     )
 
 
