@@ -166,3 +166,9 @@ def test_settings_that_hold_credentials_are_not_shown():
     shown = set(etc_files.SHOWN)
     assert not {"gitconfig", "maven", "maven/settings.xml", "pki", "pki/tls", "npmrc"} & shown
     assert {"maven/m2.conf", "maven/logging", "pki/tls/certs"} <= shown
+
+
+def test_a_closed_folder_in_a_private_tmp_may_not_be_written():
+    """What is made beside a git folder's files that are shown there is told as read-only."""
+    view = mount_plan.View("r", 1 << 20, tools=("/tmp/m/.git/HEAD",), closed=("/tmp/m/.git",))
+    assert "/tmp/m/.git" in mount_plan.plan(HOST, view).executable

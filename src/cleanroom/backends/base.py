@@ -100,6 +100,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
     # host folder whose content lies below that, where a backend `layers_homes`
     home_below: str = ""
+    # folders on the way to mounts in which nothing may be made, in a private /tmp too
+    closed: tuple[str, ...] = ()
     # files of the mounts that are shown empty, at Medium and above where there are mounts
     emptied: tuple[str, ...] = ()
     # small files in the home: name -> text

@@ -152,6 +152,7 @@ def view_of(
         mounts=tuple(HostMount(m.source, m.target, m.writable) for m in _plain_mounts(spec)),
         layer_mounts=tuple(LayerMount(m.above, m.source, m.target) for m in spec.mounts if m.above),
         cache=cache,
+        closed=spec.closed,
         emptied=spec.emptied,
         home_files=tuple(spec.home_files.items()),
         names=tuple(_names_of(spec)),

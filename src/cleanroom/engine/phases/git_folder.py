@@ -50,6 +50,8 @@ class GitFolder(NamedTuple):
     shown: tuple[str, ...]
     # path -> what is shown there in place of the file
     texts: dict[str, bytes]
+    # the folders of git's in which these lie
+    folders: tuple[str, ...]
 
 
 class Unproven(Exception):
@@ -199,7 +201,8 @@ class _Search:
             narrowed = git_index.narrowed(_content(index, _INDEX_BYTES_MAX), inside)
             if narrowed:
                 texts[index] = narrowed
-        return GitFolder(self._top, tuple(path for path in shown if path not in texts), texts)
+        paths = tuple(path for path in shown if path not in texts)
+        return GitFolder(self._top, paths, texts, (common, folder))
 
     def _above(self) -> Iterator[str]:
         """A `.git` file and ignore files of the folders above the project."""

@@ -86,6 +86,7 @@ def _with(spec: EnvironmentSpec, shown: _Shown) -> EnvironmentSpec:
     return msgspec.structs.replace(
         spec,
         mounts=mounts,
+        closed=(*spec.closed, *shown.folder.folders),
         variables={**_VARIABLES, **_ACROSS, **spec.variables},
         home_files={**spec.home_files, _SETTINGS: text} if os.geteuid() == 0 else spec.home_files,
     )

@@ -107,6 +107,8 @@ class View(NamedTuple):
     mounts: tuple[HostMount, ...] = ()
     layer_mounts: tuple[LayerMount, ...] = ()
     cache: HomeLayers | None = None
+    # folders on the way to tools that count as read-only
+    closed: tuple[str, ...] = ()
     # files of tools that are shown empty
     emptied: tuple[str, ...] = ()
     # path and text of the files of /proc and /sys that tell how large the machine is
@@ -201,7 +203,7 @@ def plan(host: HostFacts, view: View) -> MountPlan:
             exec_folders=_exec_folders(root, inner_tools, built),
         ),
     ]
-    read_only = [*trees, *tools, *inner_tools, *read_only_mounts(view)]
+    read_only = [*trees, *tools, *inner_tools, *view.closed, *read_only_mounts(view)]
     started = [*trees, *tools, *inner_tools, *(TEMPORARY if view.tmp_exec else ())]
     return MountPlan(
         mounts,
