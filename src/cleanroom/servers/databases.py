@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 import anyio
-from anyio.abc import ByteStream
 
 from cleanroom.model.errors import ServiceFailed
-from cleanroom.servers.addresses import Database, ExecResult
+from cleanroom.servers.addresses import Database
+from cleanroom.servers.hosts import Host
 from cleanroom.services import pgwire
 
 STATEMENT_SECONDS = 60.0  # copying a large template database takes seconds
 
 
-class PostgresHost(Protocol):
-    """A server that can be asked. Its methods run in the loop that the server runs in."""
+class PostgresHost(Host, Protocol):
+    """What is asked of one of this kind beside."""
 
-    version: str
     # the server's own database, and the role that owns what is made
     first: Database
     # the name of the database that others are copies of
@@ -36,21 +35,6 @@ class PostgresHost(Protocol):
         """Raises:
         UsageError: `user` may not make databases.
         """
-
-    async def dial(self) -> ByteStream:
-        """A connection to it, once it is ready.
-
-        Raises:
-            OSError: nobody listens there.
-        """
-
-    async def exec(
-        self, argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float
-    ) -> ExecResult:
-        """Run a command beside the server."""
-
-    async def logs(self) -> str:
-        """What the server has written so far."""
 
 
 class Databases:

@@ -84,10 +84,22 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0]
 
 
+class _PhaseServer:
+    """A server of the phase's, whose commands and log are the run's."""
+
+    async def exec(
+        self, argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float
+    ) -> ExecResult:
+        _not_ours("exec")
+
+    async def logs(self) -> str:
+        _not_ours("logs")
+
+
 # --- PostgreSQL
 
 
-class PhasePostgres:
+class PhasePostgres(_PhaseServer):
     """The phase's PostgreSQL: its role makes the databases, over the network."""
 
     def __init__(self, address: Address) -> None:
@@ -102,14 +114,6 @@ class PhasePostgres:
 
     async def dial(self) -> ByteStream:
         return await anyio.connect_tcp(self.first.host, self.first.port)
-
-    async def exec(
-        self, argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float
-    ) -> ExecResult:
-        _not_ours("exec")
-
-    async def logs(self) -> str:
-        _not_ours("logs")
 
     def check_create(self) -> None:
         """Raises:
@@ -224,7 +228,7 @@ def _not_ours(what: str) -> NoReturn:
 # --- key-value servers
 
 
-class PhaseRedis:
+class PhaseRedis(_PhaseServer):
     """The phase's Valkey or Redis. Workers of pytest-xdist have one of its databases each."""
 
     def __init__(self, address: Address, worker: int | None) -> None:
@@ -235,14 +239,6 @@ class PhaseRedis:
 
     async def dial(self) -> ByteStream:
         return await anyio.connect_tcp(self.keyvalue.host, self.keyvalue.port)
-
-    async def exec(
-        self, argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float
-    ) -> ExecResult:
-        _not_ours("exec")
-
-    async def logs(self) -> str:
-        _not_ours("logs")
 
 
 @asynccontextmanager

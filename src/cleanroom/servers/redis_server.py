@@ -15,6 +15,7 @@ from cleanroom.model.plan import ServiceSpec
 from cleanroom.servers.addresses import ExecResult, KeyValue, Url, keyvalue
 from cleanroom.servers.databases import failing
 from cleanroom.servers.emptying import Commands, everything
+from cleanroom.servers.hosts import Host
 from cleanroom.servers.loop_thread import Hosted
 from cleanroom.servers.opening import Opening
 from cleanroom.servers.phase_services import RUN, phase_redis
@@ -25,28 +26,12 @@ if TYPE_CHECKING:
     from cleanroom.servers.own_server import OwnServer
 
 
-class RedisHost(Protocol):
-    """A server that can be asked. Its methods run in the loop that the server runs in."""
+class RedisHost(Host, Protocol):
+    """What is asked of one of this kind beside."""
 
-    version: str
     keyvalue: KeyValue
     # what empties it
     emptying: Commands
-
-    async def dial(self) -> ByteStream:
-        """A connection to it, once it is ready.
-
-        Raises:
-            OSError: nobody listens there.
-        """
-
-    async def exec(
-        self, argv: Sequence[str], variables: Mapping[str, str], timeout_seconds: float
-    ) -> ExecResult:
-        """Run a command beside the server."""
-
-    async def logs(self) -> str:
-        """What the server has written so far."""
 
 
 class _Redis:

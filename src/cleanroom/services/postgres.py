@@ -163,50 +163,17 @@ def recipe(
     to = f"unix:{run_folder(spec.name)}/.s.PGSQL.{PORT}"
     return Recipe(
         **server_fields(spec, programs),
-        # libpq takes the superuser's password from PGPASSFILE,
-        # so that it stands in no command line.
-        variables={
-            **base_variables(),
-            **spec.variables,
-            "PGPASSFILE": f"{PRIVATE}/pgpass",
-            "PGCONNECT_TIMEOUT": "5",
-        },
+        variables=_server_variables(spec),
         template_key=key,
         template_secret=secret,
-        prepare=(
-            (
-                "sh",
-                f"{PRIVATE}/prepare.sh",
-                programs.helpers["initdb"],
-                programs.server,
-                programs.helpers["psql"],
-            ),
-        ),
+        prepare=(_prepare_command(programs),),
         files={
             **_files(spec, programs, settings, init, secret=secret),
             **(_tls_files(certificate) if certificate else {}),
         },
-        main=(
-            "sh",
-            f"{PRIVATE}/start.sh",
-            programs.server,
-            "-D",
-            CLUSTER,
-            "-c",
-            f"config_file={PRIVATE}/postgresql.conf",
-        ),
+        main=_main_command(programs),
         probe=_probe(to, secret, "SELECT 1"),
-        # The roles have the template's password until this one succeeds. A restarted server keeps
-        # the run's passwords, and setting them again does no harm.
-        first_probe=_probe(
-            to,
-            secret,
-            "SELECT 1",
-            *(
-                f'ALTER ROLE "{role}" PASSWORD {quoted(word)}'
-                for role, word in {ROLE: password, **users}.items()
-            ),
-        ),
+        first_probe=_first_probe(to, secret, {ROLE: password, **users}),
         administer=(*_psql(spec, programs), "-c"),
         # Each probe is a connection and a password exchange: about 10 ms of processor time on
         # both sides.
@@ -218,8 +185,7 @@ def recipe(
         phase_variables=_phase_variables(spec, port, password, users),
         secrets=(password, secret, *users.values()),
         createdb=spec.createdb,
-        undivided=bool(spec.users or spec.databases or spec.tls)
-        or (spec.createdb and programs.major < LOGIN_TRIGGER_MAJOR),
+        undivided=_is_undivided(spec, programs),
         prepare_inputs=tuple(file.dump for file in init if file.dump),
         clients=link_clients(
             cache.folder / "clients",
@@ -227,6 +193,29 @@ def recipe(
             {ROOT_CERTIFICATE: certificate.certificate} if certificate else {},
         ),
     )
+
+
+def _server_variables(spec: ServiceSpec) -> dict[str, str]:
+    # libpq takes the superuser's password from there, so that it stands in no command line
+    own = {"PGPASSFILE": f"{PRIVATE}/pgpass", "PGCONNECT_TIMEOUT": "5"}
+    return {**base_variables(), **spec.variables, **own}
+
+
+def _prepare_command(programs: Programs) -> tuple[str, ...]:
+    helpers = programs.helpers
+    return ("sh", f"{PRIVATE}/prepare.sh", helpers["initdb"], programs.server, helpers["psql"])
+
+
+def _main_command(programs: Programs) -> tuple[str, ...]:
+    settings = f"config_file={PRIVATE}/postgresql.conf"
+    return ("sh", f"{PRIVATE}/start.sh", programs.server, "-D", CLUSTER, "-c", settings)
+
+
+def _is_undivided(spec: ServiceSpec, programs: Programs) -> bool:
+    """Whether a pool lends the server whole, since nothing would keep its runs apart."""
+    if spec.users or spec.databases or spec.tls:
+        return True
+    return spec.createdb and programs.major < LOGIN_TRIGGER_MAJOR
 
 
 def _settings(spec: ServiceSpec, programs: Programs) -> dict[str, str]:
@@ -364,6 +353,16 @@ def _probe(to: str, secret: str, *statements: str) -> Probe:
     return Probe(
         kind="sql", to=to, user=SUPERUSER, database=DATABASE, password=secret, statements=statements
     )
+
+
+def _first_probe(to: str, secret: str, passwords: Mapping[str, str]) -> Probe:
+    """The roles have the template's password until this one succeeds.
+
+    A restarted server keeps the run's passwords, and setting them again does no harm.
+    """
+    roles = passwords.items()
+    changes = (f'ALTER ROLE "{role}" PASSWORD {quoted(word)}' for role, word in roles)
+    return _probe(to, secret, "SELECT 1", *changes)
 
 
 def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:

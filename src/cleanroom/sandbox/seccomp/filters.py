@@ -79,25 +79,11 @@ DENIED = (
     "lookup_dcookie",
 )
 
-# Changes by path.
+# Changes by path to the file itself, and to the names of a folder.
 # Changes by descriptor need no judgement: opening the file for writing was judged.
 # fchmodat2 is known since 6.6, setxattrat and removexattrat since 6.13, file_setattr since 6.17.
-PATH_CHANGES = (
+FILE_CHANGES = (
     "creat",
-    "mkdir",
-    "mkdirat",
-    "rmdir",
-    "unlink",
-    "unlinkat",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "symlinkat",
-    "mknod",
-    "mknodat",
     "truncate",
     "chmod",
     "fchmodat",
@@ -117,6 +103,23 @@ PATH_CHANGES = (
     "removexattrat",
     "file_setattr",
 )
+NAME_CHANGES = (
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "mknod",
+    "mknodat",
+)
+PATH_CHANGES = (*NAME_CHANGES, *FILE_CHANGES)
 
 # Calls that act on a process -> indexes of the arguments with its number.
 # Held where that is 1: pid 1 of a pid namespace ends all of it.

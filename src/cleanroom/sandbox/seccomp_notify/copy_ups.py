@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from cleanroom.sandbox.filesystem.layer_stack import LayerStack
 from cleanroom.sandbox.kernel.constants import O_PATH, O_WRITING, RENAME_EXCHANGE, RENAME_NOREPLACE
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
+from cleanroom.sandbox.seccomp.filters import FILE_CHANGES
 from cleanroom.sandbox.seccomp_notify.files import Files
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.paths import Paths
@@ -29,31 +30,10 @@ if TYPE_CHECKING:
 # call -> index of the flags of renameat2(2); -1: it has none
 _RENAMES = {"rename": -1, "renameat": -1, "renameat2": 4}
 _LINKS = ("link", "linkat")
-# calls that copy up the file at each of their paths
-_CHANGES = (
-    "creat",
-    "truncate",
-    "chmod",
-    "fchmodat",
-    "fchmodat2",
-    "chown",
-    "lchown",
-    "fchownat",
-    "utime",
-    "utimes",
-    "futimesat",
-    "utimensat",
-    "setxattr",
-    "lsetxattr",
-    "removexattr",
-    "lremovexattr",
-    "setxattrat",
-    "removexattrat",
-    "file_setattr",
-)
 # call -> index of the flags of open(2)
 _OPENS = {"open": 1, "openat": 2}
-_NAMES = frozenset((*_RENAMES, *_LINKS, *_CHANGES, *_OPENS))
+# what copies up the file at its path, beside the names and the opens above
+_NAMES = frozenset((*_RENAMES, *_LINKS, *FILE_CHANGES, *_OPENS))
 _Found = tuple[str, os.stat_result | None]
 # More names than a message has room for, in a tree that a package manager linked: left split.
 # As JSON, where a character takes up to twelve bytes.

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from cleanroom.sandbox.network.addresses import packed
 from cleanroom.sandbox.seccomp_notify import attempts, forward
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.response import Response
@@ -61,7 +61,9 @@ class DatagramSink:
                 if sock.family not in _LOOPBACK or sock.type != socket.SOCK_DGRAM:
                     return refusal
                 port = self._sink(sock.family).getsockname()[1]
-                forward.connect_local(sock, _loopback_address(sock.family, port))
+                forward.connect_local(
+                    sock, forward.socket_address(packed(_LOOPBACK[sock.family]), port)
+                )
                 self._remember((sock.family, sock.getsockname()[1]), call, refusal)
         except OSError:
             return refusal
@@ -99,16 +101,6 @@ class DatagramSink:
         record = attempts.sent_datagram(call, refusal)
         key = (sender, *refusal.target.items())
         self._connected[sender] = Sent(key, record, refusal.rule)
-
-
-def _loopback_address(family: int, port: int) -> bytes:
-    """A sockaddr of the loopback address (ip(7), ipv6(7))."""
-    head = struct.pack("=H", family) + struct.pack(">H", port)
-    packed = socket.inet_pton(family, _LOOPBACK[socket.AddressFamily(family)])
-    if family == socket.AF_INET:
-        return head + packed + bytes(8)
-    # flow label before the address, scope after it
-    return head + bytes(4) + packed + bytes(4)
 
 
 def _stray(sink: socket.socket) -> Sent:

@@ -94,15 +94,20 @@ def connect_local(sock: socket.socket, address: bytes) -> None:
         executor.execute(sock, call)
 
 
-def _loopback_address(sock: socket.socket, port: int) -> bytes:
-    """127.0.0.1 as a sockaddr of the socket's family."""
-    head = struct.pack("=H", sock.family) + struct.pack(">H", port)
-    address = socket.inet_aton("127.0.0.1")
-    if sock.family == socket.AF_INET:
-        return head + address + bytes(8)
+def socket_address(address: bytes, port: int) -> bytes:
+    """A packed address of 4 or 16 bytes as the kernel takes it (ip(7), ipv6(7))."""
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    head = struct.pack("=H", family) + struct.pack(">H", port)
     # flow label before the address, scope after it
+    return head + (address + bytes(8) if len(address) == 4 else bytes(4) + address + bytes(4))
+
+
+def _loopback_address(sock: socket.socket, port: int) -> bytes:
+    """127.0.0.1 as an address of the socket's family."""
+    address = socket.inet_aton("127.0.0.1")
     # an IPv6 socket reaches IPv4 by mapped addresses, unless it is IPV6_V6ONLY (ipv6(7))
-    return head + bytes(4) + V4MAPPED_PREFIX + address + bytes(4)
+    prefix = b"" if sock.family == socket.AF_INET else V4MAPPED_PREFIX
+    return socket_address(prefix + address, port)
 
 
 def _accept_peer(listening: socket.socket, sock: socket.socket) -> socket.socket:
