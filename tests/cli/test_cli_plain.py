@@ -74,6 +74,20 @@ def test_cli_plain_shown_output_holds_no_control_character(texts: list[str]) -> 
     )
 
 
+def test_cli_plain_a_line_that_ends_after_its_command_is_one_line() -> None:
+    """The last bytes of a command are held back while they could begin a secret."""
+    plain, template = PlainLines(), failing_run()[0]
+    piece = Output(subject=Subject("phase", "p"), stream="stdout", text="version 00", offset=0)
+    command = Finished(subject=Subject("command", "p#1"), result="passed", duration_seconds=1.0)
+    rest = msgspec.structs.replace(piece, text="3\n", offset=10)
+    lines = [
+        line.text
+        for event in (piece, command, rest)
+        for line in plain.lines(msgspec.structs.replace(template, event=event))
+    ]
+    assert [line for line in lines if line.startswith("p | ")] == ["p | version 003"]
+
+
 @given(st.text())
 def test_cli_text_safe_is_idempotent(text: str) -> None:
     """Text that was made safe stays as it is when it is made safe again."""

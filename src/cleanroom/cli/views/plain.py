@@ -80,7 +80,9 @@ class PlainLines:
         if isinstance(event, Started):
             return self._started(event, at_ns)
         if isinstance(event, Finished):
-            return self.output.flush(event.subject) + self._finished(event)
+            # What could begin a secret comes after the end of the command that printed it.
+            rest = self.output.flush(event.subject) if event.subject.kind != "command" else []
+            return rest + self._finished(event)
         if isinstance(event, Violation):
             return self._violation(event)
         return _other(event, self._verbose)
