@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -16,8 +17,8 @@ import msgspec
 import pytest
 
 from cleanroom.backends.base import Environment, EnvironmentSpec, WorkspaceSpec
-from cleanroom.backends.containers.client import EngineName
-from cleanroom.model.errors import EnvironmentFailed, PolicyRefused, ProjectError
+from cleanroom.backends.containers.client import ContainerClient, EngineName
+from cleanroom.model.errors import CleanroomError, EnvironmentFailed, PolicyRefused, ProjectError
 from cleanroom.model.policy import Level, default_policy
 from support.container_harness import CACHE, ENGINES, IMAGE, backend, labelled, require
 
@@ -115,6 +116,33 @@ async def test_the_ledger_waits_for_what_is_still_being_removed(engine: EngineNa
     assert labelled(engine, RUN_ID) == []
     created, removed, left = await made.ledger()
     assert (created - removed, left) == (0, ())
+
+
+async def test_a_start_that_comes_late_makes_no_folder_again(
+    engine: EngineName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A cancelled start reaches the engine when the environment's folder has been removed:
+    it fails, and the folder stays away.
+    """
+    door = tmp_path / "s/roots/phase/door"
+    start = ContainerClient.start
+    found: list[bool] = []
+
+    async def start_late(client: ContainerClient, name: str) -> None:
+        found.append(door.is_dir())
+        shutil.rmtree(door)
+        try:
+            await start(client, name)
+        finally:
+            found.append(door.exists())
+
+    monkeypatch.setattr(ContainerClient, "start", start_late)
+    async with backend(engine, RUN_ID, tmp_path / "s", tmp_path / "j") as made:
+        with pytest.raises(CleanroomError):
+            async with made.environment(spec()):
+                pass
+        _, _, left = await made.ledger()
+    assert (found, left) == ([True, False], ())
 
 
 async def test_an_environment_sees_its_image_and_its_workspace(engine: EngineName, tmp_path: Path):

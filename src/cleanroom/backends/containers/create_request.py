@@ -140,13 +140,19 @@ def parameters(
             "Ulimits": [
                 {"Name": name, "Soft": value, "Hard": value} for name, value in ulimits.items()
             ],
-            "Binds": [f"{program}:{INIT}:ro", f"{os.path.dirname(container['socket'])}:{DOOR}:ro"],
+            # Not as "Binds": of those Docker makes a source that is not there, in a start that it
+            # comes to only when the environment has been left, and its folder removed.
+            "Mounts": [_shown(program, INIT), _shown(os.path.dirname(container["socket"]), DOOR)],
             "Tmpfs": dict.fromkeys(empty_places(container), place),
             "RestartPolicy": {"Name": "no"},
             "AutoRemove": False,
             "LogConfig": {"Type": "none"},
         },
     }
+
+
+def _shown(source: str | Path, target: str) -> dict[str, object]:
+    return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": True}
 
 
 def empty_places(container: Container) -> list[str]:
