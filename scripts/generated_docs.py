@@ -15,10 +15,10 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from cleanroom.cli.codes.record import Code
-from cleanroom.cli.codes.table import AREAS
 from cleanroom.engine.phases import autorun
 from cleanroom.model import events
+from cleanroom.model.codes.record import Code
+from cleanroom.model.codes.table import AREAS
 from cleanroom.model.policy import CONTROLS, LIMITS, REACTIONS, Level, required
 from cleanroom.model.rule_codes import RULE_CODES
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import cleanroom
-from cleanroom.cli import codes
 from cleanroom.cli.app import COMMANDS
-from cleanroom.cli.codes.record import Code
-from cleanroom.cli.codes.table import AREAS, CODES
+from cleanroom.model import codes
+from cleanroom.model.codes.record import Code
+from cleanroom.model.codes.table import AREAS, CODES
 from cleanroom.model.policy import CONTROLS
 from cleanroom.model.rule_codes import RULE_CODES
 from cleanroom.project import load
@@ -131,7 +131,7 @@ def test_codes_a_run_imports_no_text_of_a_code() -> None:
     loaded = {
         name.rpartition(".")[2]
         for name in done.stdout.split()
-        if name.startswith("cleanroom.cli.codes.")
+        if name.startswith("cleanroom.model.codes.")
     }
     assert loaded == set()
 

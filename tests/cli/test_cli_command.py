@@ -23,7 +23,7 @@ BANNED = (
     "opentelemetry",
     "psutil",
     "importlib.metadata",
-    "cleanroom.cli.codes.table",
+    "cleanroom.model.codes.table",
     "tempfile",
 )
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from cleanroom.backends.containers.requirements import Interpreter, Machine
-from cleanroom.cli.codes.table import CODES
 from cleanroom.engine import doctor
 from cleanroom.model.capability import Missing
+from cleanroom.model.codes.table import CODES
 from cleanroom.model.policy import Level
 from cleanroom.sandbox.kernel.cgroups import Homes
 from support.event_log_builder import capability

@@ -1,7 +1,7 @@
 """Errors, one class for each party that can act on them, and their exit statuses.
 
 Values only.
-The texts behind `cleanroom-engine explain CODE` are in `cli/codes/`;
+The texts behind `cleanroom-engine explain CODE` are in `model/codes/`;
 an error raised with a code that is not there fails a test.
 """
 

@@ -21,8 +21,8 @@ def explain(code: str | None) -> None:
     cleanroom-engine explain CR-NET-003
     cleanroom-engine explain
     """
-    from cleanroom.cli.codes.table import CODES
     from cleanroom.cli.output import Output, write_lines
+    from cleanroom.model.codes.table import CODES
 
     if code is None:
         write_lines(Output(), [f"{name}  {entry.title}" for name, entry in sorted(CODES.items())])
@@ -32,7 +32,7 @@ def explain(code: str | None) -> None:
 
 def codes_beginning_with(incomplete: str) -> list[str]:
     """The codes that begin so, for completion."""
-    from cleanroom.cli.codes.table import CODES
+    from cleanroom.model.codes.table import CODES
 
     return [code for code in sorted(CODES) if code.startswith(incomplete.upper())]
 
@@ -43,7 +43,7 @@ def known_code(code: str) -> str:
     Raises:
         UsageError: there is no such code.
     """
-    from cleanroom.cli.codes.table import CODES
+    from cleanroom.model.codes.table import CODES
     from cleanroom.model.errors import UsageError
 
     name = code.strip().upper()
@@ -64,7 +64,7 @@ def page(code: str) -> list[str]:
     """The explanation as a person reads it, wrapped."""
     import textwrap
 
-    from cleanroom.cli.codes.table import CODES
+    from cleanroom.model.codes.table import CODES
     from cleanroom.model.rule_codes import RULE_CODES
 
     entry = CODES[code]

@@ -1,6 +1,6 @@
 """What a phase's write-back publishes: artifacts, and notes for people.
 
-Messages and codes are those of `cli/codes/workspace.py`.
+Messages and codes are those of `model/codes/workspace.py`.
 """
 
 from __future__ import annotations
