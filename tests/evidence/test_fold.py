@@ -18,7 +18,7 @@ from cleanroom.evidence.reports.result import (
     ServiceResult,
 )
 from cleanroom.evidence.reports.tail import COLUMNS_MAX, LINES_MAX, Tail
-from cleanroom.evidence.reports.text import summary_line
+from cleanroom.evidence.reports.text import broken_rules, place_of, summary_line
 from cleanroom.model.events import (
     Artifact,
     Finished,
@@ -483,3 +483,24 @@ def test_workspaces_side_by_side_are_one_part():
     assert summary_line(result) == (
         "phases side by side 3.10 s (a/test 2.00 s, b/test 3.00 s) · rest 0.40 s = 3.50 s / 20.00 s"
     )
+
+
+def test_a_violation_belongs_to_the_phase_of_its_own_workspace():
+    """Two workspaces have a phase of one name; neither is blamed for the other's attempt."""
+    story = EventLogBuilder()
+    run = begin(story)
+    for name in ("api", "web"):
+        span = phase(story, run, "test", workspace=name)
+        if name == "web":
+            environment = story.start(Subject("environment", "e"), span, role="phase", of="test")
+            attempt = msgspec.structs.replace(
+                egress("test"), subject=Subject("environment", "e"), environment="e"
+            )
+            story.tell(attempt, environment)
+            story.finish(environment)
+        story.finish(span, "failed", exit_code=1)
+    result = fold(story.envelopes)
+    api, web = result.phases
+
+    assert broken_rules(result, api) == []
+    assert [place_of(row) for row in broken_rules(result, web)] == ["phase web/test"]

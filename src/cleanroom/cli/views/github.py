@@ -167,13 +167,13 @@ def _errors(result: RunResult) -> Iterator[Annotation]:
         yield Annotation(
             "error", f"canary {canary.name}", f"expected {canary.expected}, found {canary.found}"
         )
-    origins = {phase.name: phase.origin for phase in result.phases}
+    origins = {(phase.workspace, phase.name): phase.origin for phase in result.phases}
     for violation in (each for each in result.violations if each.severity == "violation"):
         yield Annotation(
             "error",
             f"{violation.rule} in {place_of(violation)}",
             words.violation(violation),
-            origins.get(violation.phase, ""),
+            origins.get((violation.workspace, violation.phase), ""),
         )
     first = failing(result)
     for phase in (each for each in result.phases if each.result in ("failed", "error", "timeout")):

@@ -132,7 +132,7 @@ class PlainLines:
         if event.severity == "notice" and not self._verbose:
             return []
         environment = self._environments.get(event.environment, {})
-        text = words.violation(violation_row(event, *owner(event, environment)))
+        text = words.violation(violation_row(event, owner(event, environment)))
         if event.severity == "violation":
             return [Line(text, tone="red")]
         return [Line(f"{event.severity}: {text}", tone="yellow")]

@@ -22,7 +22,7 @@ from cleanroom.evidence.reports.result import LedgerResult, NoteResult, Outcome,
 from cleanroom.evidence.reports.service_results import ServiceResults
 from cleanroom.evidence.reports.spans import Attributes, OpenSpans, RunTimes, Span
 from cleanroom.evidence.reports.text import with_code
-from cleanroom.evidence.reports.violation_results import ROWS_MAX, ViolationResults, owner
+from cleanroom.evidence.reports.violation_results import ROWS_MAX, Owner, ViolationResults, owner
 from cleanroom.model.events import (
     Artifact,
     Assertion,
@@ -82,6 +82,8 @@ class ResultBuilder:
         self._open = OpenSpans()
         # attributes of environments' spans, by the environments' ids
         self._environments: dict[str, Attributes] = {}
+        # the workspaces of their phases, by the same ids
+        self._workspaces: dict[str, str] = {}
         self._phases = PhaseResults(self._times)
         self._services = ServiceResults(self._times)
         self._violations = ViolationResults()
@@ -110,7 +112,7 @@ class ResultBuilder:
                 curve = self._curves.setdefault(event.environment, Curve())
                 curve.add(times.seconds(envelope.monotonic_ns), event)
             case Violation() as event:
-                self._violations.add(event, *self._owner(envelope, event))
+                self._violations.add(event, self._owner(envelope, event))
             case Assertion() as event:
                 self._proof.add(event)
             case Recovery() as event:
@@ -135,7 +137,9 @@ class ResultBuilder:
             case "run":
                 self._run = self._run or span
             case "environment":
-                self._environments[event.subject.name] = span.attributes
+                name = event.subject.name
+                self._environments[name] = span.attributes
+                self._workspaces[name] = self._phases.phase_of(envelope.span_id)[1]
             case "service":
                 self._services.begin(span)
 
@@ -149,10 +153,15 @@ class ResultBuilder:
         if event.subject.kind == "readiness" and event.result == "passed":
             self._services.add_ready(envelope, event)
 
-    def _owner(self, envelope: Envelope, event: Violation) -> tuple[str, str]:
-        """Which phase a violation belongs to, else which service; the other is empty."""
-        found = owner(event, self._environments.get(event.environment, {}))
-        return found if any(found) else (self._phases.phase_name(envelope.span_id), "")
+    def _owner(self, envelope: Envelope, event: Violation) -> Owner:
+        """Which phase a violation belongs to, else which service."""
+        identity = event.environment
+        workspace = self._workspaces.get(identity, "")
+        found = owner(event, self._environments.get(identity, {}), workspace)
+        if found.phase or found.service:
+            return found
+        name, workspace = self._phases.phase_of(envelope.span_id)
+        return Owner(phase=name, workspace=workspace)
 
     def _add_recovery(self, event: Recovery) -> None:
         if event.subject.kind == "service":

@@ -54,10 +54,10 @@ class PhaseResults:
         if phase is not None and event.subject.kind in ("phase", "command"):
             phase.tail.add(event.text)
 
-    def phase_name(self, span_id: str) -> str:
-        """The phase in which this open span lies; empty where it lies in none."""
+    def phase_of(self, span_id: str) -> tuple[str, str]:
+        """Name and workspace of the phase in which this open span lies; empty where in none."""
         phase = self._phase_of.get(span_id)
-        return phase.subject.name if phase is not None else ""
+        return (phase.subject.name, phase.subject.workspace) if phase is not None else ("", "")
 
     def engine_seconds(self, run: Span, duration_seconds: float) -> float:
         """The run's duration without the union of the times in which a command was open."""

@@ -145,6 +145,8 @@ class ViolationResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     # of the rule: CR-...
     code: str = ""
+    # of `phase`: name of its workspace; empty for the project itself
+    workspace: str = ""
 
 
 class NoteResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,7 +114,7 @@ def gone_wrong(result: RunResult) -> list[PhaseResult]:
 def broken_rules(result: RunResult, phase: PhaseResult) -> list[ViolationResult]:
     """The violations that are held against a phase."""
     rows = (row for row in result.violations if row.severity == "violation")
-    return [row for row in rows if row.phase == phase.name]
+    return [row for row in rows if (row.workspace, row.phase) == (phase.workspace, phase.name)]
 
 
 def describe_process(process: Process | None, gap: str = "") -> str:
@@ -134,11 +134,16 @@ def describe_process(process: Process | None, gap: str = "") -> str:
 
 def describe_violation(row: ViolationResult) -> str:
     """One sentence: the action, the process, the target, the rule and its code."""
+    tried = f"{describe_attempt(row)} [{row.rule}]{judged(row)}"
+    return plain(f"{tried}, {row.code}" if row.code else tried)
+
+
+def describe_attempt(row: ViolationResult) -> str:
+    """The action, the process and the target, without the rule."""
     times = f", {row.count} times" if row.count > 1 else ""
     target = str(row.target) or "what the rule forbids"
     who = describe_process(row.process, row.attribution_gap)
-    tried = f"{row.action}: {who} tried {_verb(row)}{target}{times} [{row.rule}]{judged(row)}"
-    return plain(f"{tried}, {row.code}" if row.code else tried)
+    return plain(f"{row.action}: {who} tried {_verb(row)}{target}{times}")
 
 
 def with_code(text: str, code: str) -> str:
@@ -147,9 +152,9 @@ def with_code(text: str, code: str) -> str:
 
 
 def place_of(row: ViolationResult) -> str:
-    """Where it happened: `phase test`, `service postgres`, or the environment's id."""
+    """Where it happened: `phase api/test`, `service postgres`, or the environment's id."""
     if row.phase:
-        return f"phase {row.phase}"
+        return f"phase {row.workspace}/{row.phase}" if row.workspace else f"phase {row.phase}"
     return f"service {row.service}" if row.service else row.environment
 
 

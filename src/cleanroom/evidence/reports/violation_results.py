@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from cleanroom.evidence.reports.result import ViolationResult
@@ -14,8 +16,20 @@ from cleanroom.model.rule_codes import RULE_CODES
 # few enough that a flood fills neither memory nor a report.
 ROWS_MAX = 1000
 
-# severity, phase or service, and the three parts of `aggregation_key`
-ViolationKey = tuple[str, str, str, str, str]
+# severity, workspace, phase or service, and the three parts of `aggregation_key`
+ViolationKey = tuple[str, str, str, str, str, str]
+
+
+class Owner(NamedTuple):
+    """The phase that a violation belongs to, or the service; the other is empty."""
+
+    phase: str = ""
+    service: str = ""
+    # of the phase
+    workspace: str = ""
+
+
+_NOBODY = Owner()
 
 
 class ViolationResults:
@@ -27,19 +41,19 @@ class ViolationResults:
         # dimensions in which not every attempt was recorded
         self.lossy: set[str] = set()
 
-    def add(self, event: Violation, phase: str, service: str) -> None:
-        """Take a violation of this phase or service; the other is empty."""
+    def add(self, event: Violation, of: Owner) -> None:
+        """Take a violation of this phase or service."""
         if "dropped" in event.tags:
             self.lossy.add(event.dimension)
         same = aggregation_key(event.rule, event.process, event.target)
-        key = (event.severity, phase or service, *same)
+        key = (event.severity, of.workspace, of.phase or of.service, *same)
         known = self._rows.get(key)
         if known is not None:
             self._rows[key] = msgspec.structs.replace(known, count=known.count + event.count)
         elif len(self._rows) >= ROWS_MAX:
             self._dropped += 1
         else:
-            self._rows[key] = violation_row(event, phase, service)
+            self._rows[key] = violation_row(event, of)
 
     def rows(self, *severities: str) -> tuple[ViolationResult, ...]:
         return tuple(row for row in self._rows.values() if row.severity in severities)
@@ -54,18 +68,20 @@ class ViolationResults:
         )
 
 
-def owner(event: Violation, environment: Attributes) -> tuple[str, str]:
-    """The phase that a violation belongs to, or the service; the other is empty.
+def owner(event: Violation, environment: Attributes, workspace: str = "") -> Owner:
+    """Whom a violation belongs to.
 
-    `environment` are the attributes of its environment's span.
+    `environment` are the attributes of its environment's span, `workspace` is that of its phase.
     """
     if event.subject.kind == "phase":
-        return event.subject.name, ""
+        return Owner(phase=event.subject.name, workspace=event.subject.workspace)
     name = str(environment.get("of", ""))
-    return (name, "") if environment.get("role") == "phase" else ("", name)
+    if environment.get("role") == "phase":
+        return Owner(phase=name, workspace=workspace)
+    return Owner(service=name)
 
 
-def violation_row(event: Violation, phase: str = "", service: str = "") -> ViolationResult:
+def violation_row(event: Violation, of: Owner = _NOBODY) -> ViolationResult:
     """An event as its row in the result."""
     return ViolationResult(
         rule=event.rule,
@@ -77,8 +93,9 @@ def violation_row(event: Violation, phase: str = "", service: str = "") -> Viola
         count=event.count,
         severity=event.severity,
         dimension=event.dimension,
-        phase=phase,
-        service=service,
+        phase=of.phase,
+        service=of.service,
+        workspace=of.workspace,
         environment=event.environment,
         syscall=event.syscall,
         errno=event.errno,
