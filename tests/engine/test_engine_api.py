@@ -72,7 +72,7 @@ async def test_a_run_leaves_whole_evidence(project: Path):
     assert {kind for kind in result.reports if (project / result.reports[kind]).is_file()} == set(
         result.reports
     )
-    assert {"json", "junit", "html", "events", "audit", "trace"} <= set(result.reports)
+    assert {"json", "junit", "html", "sarif", "events", "audit", "trace"} <= set(result.reports)
     assert json.loads((project / result.reports["json"]).read_bytes())["run_id"] == result.run_id
     folder = project / ".ggen/cleanroom/runs" / result.run_id
     assert (folder / "plan.json").is_file()

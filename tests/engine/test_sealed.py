@@ -126,7 +126,7 @@ def test_reports_are_made_where_the_library_of_python_lies_in_a_workspace():
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
-    assert done.stdout == "['html', 'json', 'junit']\n", done.stdout + done.stderr
+    assert done.stdout == "['html', 'json', 'junit', 'sarif']\n", done.stdout + done.stderr
 
 
 def test_the_command_collects_garbage_again_once_everything_is_loaded(tmp_path: Path):

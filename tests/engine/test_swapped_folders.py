@@ -36,7 +36,7 @@ FILES = (
 REPLACED = (
     ".ggen/state.json",
     f"{OURS}/state.json",
-    *(f"{OURS}/reports/test_results.{kind}" for kind in ("json", "junit.xml", "html")),
+    *(f"{OURS}/reports/test_results.{kind}" for kind in ("json", "junit.xml", "html", "sarif")),
 )
 MAKE_TOML = '[lifecycle.test]\ncommand = "true"\n'
 CACHED = 'cleanroom.cache = { inputs = ["make.toml"] }\n'

@@ -103,7 +103,7 @@ async def test_the_written_result_names_every_file_relative_to_the_project(tmp_p
         {"trace": trace},
     )
 
-    assert set(final.reports) == {"json", "junit", "html", "events", "trace"}
+    assert set(final.reports) == {"json", "junit", "html", "sarif", "events", "trace"}
     assert all(
         (tmp_path / path).is_file() and not os.path.isabs(path) for path in final.reports.values()
     )
@@ -118,7 +118,12 @@ async def test_reports_lie_beside_their_events_too(tmp_path: Path):
     observer, _ = await observed(tmp_path)
     await observer.write(observer.result())
 
-    for name in ("test_results.json", "test_results.junit.xml", "test_results.html"):
+    for name in (
+        "test_results.json",
+        "test_results.junit.xml",
+        "test_results.html",
+        "test_results.sarif",
+    ):
         assert (observer.run_folder.path / name).read_bytes() == (
             observer.report_folder.path / name
         ).read_bytes()

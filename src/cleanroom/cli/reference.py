@@ -47,7 +47,7 @@ VARIABLES = {
 FILES = {
     "make.toml": "The project: phases, services, policy. docs/make-toml.md lists every key.",
     ".ggen/cleanroom/reports/": (
-        "The newest run's reports: test_results.json, .junit.xml, .html, sbom.cdx.json."
+        "The newest run's reports: test_results.json, .junit.xml, .html, .sarif, sbom.cdx.json."
     ),
     ".ggen/cleanroom/runs/RUN_ID/": (
         "One run: events, logs, plan, trace, reports, and what was kept."

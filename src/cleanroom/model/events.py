@@ -170,7 +170,7 @@ class Artifact(Event, tag="artifact", frozen=True, kw_only=True):
     """A file was written, or files were brought back."""
 
     path: str  # relative to the project where it lies inside
-    role: str  # report.json, report.junit, report.html, trace, log, diff, audit, changes, autorun
+    role: str  # report.json, report.junit, ..., trace, log, diff, audit, changes, autorun
     bytes: Natural = 0
     sha256: str = ""
     files: Natural = 1

@@ -13,6 +13,7 @@ _REPORT_KINDS = {
     "report.json": "json",
     "report.junit": "junit",
     "report.html": "html",
+    "report.sarif": "sarif",
     "events": "events",
     "trace": "trace",
     "audit": "audit",

@@ -15,6 +15,7 @@ FILES: dict[str, str] = {
     "json": "test_results.json",
     "junit": "test_results.junit.xml",
     "html": "test_results.html",
+    "sarif": "test_results.sarif",
 }
 # Of runs with dependencies only.
 SBOM = {"sbom": "sbom.cdx.json"}
@@ -28,8 +29,9 @@ def makers() -> dict[str, Callable[[RunResult], bytes]]:
     from cleanroom.evidence.reports.html import html_report
     from cleanroom.evidence.reports.json_report import json_report
     from cleanroom.evidence.reports.junit import junit
+    from cleanroom.evidence.reports.sarif import sarif
 
-    return {"json": json_report, "junit": junit, "html": html_report}
+    return {"json": json_report, "junit": junit, "html": html_report, "sarif": sarif}
 
 
 def render(result: RunResult, sets: Sequence[Fetched] | None = None) -> dict[str, bytes]:

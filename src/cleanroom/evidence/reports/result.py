@@ -275,7 +275,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     brought_back: dict[str, int] = {}
     # the audit log's end as this run closed it: `bytes`, `seq` and `hash`. From the file
     audit_head: dict[str, str | int] = {}
-    # kind (json, junit, html, events, trace, audit) -> path relative to the project.
+    # kind (json, junit, html, sarif, events, trace, audit) -> path relative to the project.
     # From Artifact, and from the files that are written last
     reports: dict[str, str] = {}
     # `code`, `message` and `hint` of the error that ended the run; empty where none did
