@@ -11,7 +11,7 @@ from support.container_harness import require
 from support.inside.harness import COLUMNS, CONTAINERS, inside, outside
 from support.inside.rows import ROWS, Row
 
-IDS = [row.id for row in ROWS]
+CASES = [pytest.param(row, id=row.id, marks=[pytest.mark.slow] if row.slow else []) for row in ROWS]
 
 
 def _require(row: Row) -> None:
@@ -19,7 +19,7 @@ def _require(row: Row) -> None:
         pytest.skip(f"no {row.needs}")
 
 
-@pytest.mark.parametrize("row", ROWS, ids=IDS)
+@pytest.mark.parametrize("row", CASES)
 def test_a_shell_outside_does_it(row: Row):
     """What a row expects is what happens without the engine."""
     _require(row)
@@ -28,7 +28,7 @@ def test_a_shell_outside_does_it(row: Row):
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("column", COLUMNS, ids=[column.name for column in COLUMNS])
-@pytest.mark.parametrize("row", ROWS, ids=IDS)
+@pytest.mark.parametrize("row", CASES)
 def test_a_phase_inside_does_it(row: Row, column: Column):
     """The same commands pass as phases, and the project has the same afterwards."""
     _require(row)
@@ -38,7 +38,7 @@ def test_a_phase_inside_does_it(row: Row, column: Column):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS, ids=IDS)
+@pytest.mark.parametrize("row", CASES)
 def test_a_phase_in_a_container_does_it(row: Row):
     """As far as the row does not say how it differs there."""
     require("docker", "cleanroom/base")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,13 @@ from support.attacks.host_harness import LIBRARIES, Column, subprocess_user, var
 from support.inside.rows import Row
 from support.ordinary_user import ORDINARY, readable_python
 from support.paths import OLDER_KERNEL
+from support.tiers_harness import wait_until
 
-RANDOM_TREE = Path(__file__).parents[1] / "phase_programs/random_tree.py"
+_PROGRAMS = Path(__file__).parents[1] / "phase_programs"
+# They lie in each project.
+PROGRAMS = tuple(
+    _PROGRAMS / name for name in ("random_tree.py", "asked_service.py", "service_client.py")
+)
 SECONDS = 100.0
 # rustup finds its toolchains in the home folder, which is another one here.
 TOOLCHAIN = {
@@ -44,7 +50,8 @@ def project(row: Row, column: Column | None) -> Iterator[Path]:
         if column is not None and subprocess_user(column):
             os.chown(folder, column.user, column.user)
             os.chown(top, column.user, column.user)
-        shutil.copy(RANDOM_TREE, top)
+        for program in PROGRAMS:
+            shutil.copy(program, top)
         done = shell(row.prepare, top, column)
         assert done.returncode == 0, done.stdout
         yield top / row.inside
@@ -69,12 +76,32 @@ def shell(command: str, where: Path, column: Column | None) -> subprocess.Comple
 
 def outside(row: Row) -> list[str]:
     """What failed when shells carried the row out, and what was there afterwards."""
-    with project(row, None) as where:
+    with project(row, None) as where, _service(row, where):
         for command in row.phases:
             done = shell(command, where, None)
             if done.returncode:
                 return [done.stdout]
         return [] if shell(row.check, where, None).returncode == 0 else [row.check]
+
+
+@contextmanager
+def _service(row: Row, where: Path) -> Iterator[None]:
+    """The service of a row, started outside; it listens when this returns."""
+    if not row.service:
+        yield
+        return
+    serving = subprocess.Popen(row.service, cwd=where)
+    try:
+        assert wait_until(lambda: _listens(row.port), 20)
+        yield
+    finally:
+        serving.kill()
+        serving.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as end:
+        return end.connect_ex(("127.0.0.1", port)) == 0
 
 
 def inside(row: Row, column: Column) -> list[str]:
@@ -94,6 +121,11 @@ def _write(row: Row, where: Path, column: Column) -> None:
         lines.append('image = "cleanroom/base"')
     for number, command in enumerate(row.phases):
         lines += [f"[lifecycle.p{number}]", f"command = {json.dumps(command)}"]
+        lines += ['cleanroom.containers = ["asked"]'] if row.service else []
+    if row.service:
+        lines += ["[cleanroom.services.asked]", f"command = {json.dumps(list(row.service))}"]
+        lines.append(f"ready = {{ tcp = {row.port} }}")
+        lines += ['image = "cleanroom/base"'] if column.backend != "embedded" else []
     (where / "make.toml").write_text("\n".join(lines) + "\n")
 
 

@@ -33,6 +33,11 @@ class Row(NamedTuple):
     needs: str = ""
     # the columns in which that program is there; empty for all
     only: tuple[str, ...] = ()
+    # a service beside the phases: its command, which listens on this port
+    service: tuple[str, ...] = ()
+    port: int = 0
+    # seconds are spent on it
+    slow: bool = False
 
 
 # In containers pid 1 is a program in C, which copies nothing up.
@@ -409,6 +414,53 @@ BUILDS = (
     ),
 )
 
+_PORT = 7117
+_ASKED_SERVICE = ("python3", "asked_service.py", str(_PORT))
+_CLIENT = f"python3 service_client.py {_PORT}"
+CONNECTIONS = (
+    Row(
+        "socket-flags",
+        "a socket that is set non-blocking stays so when it is bound, listens and connects",
+        "true",
+        (
+            _python(
+                "import socket, os, fcntl",
+                "a, b = socket.socket(), socket.socket()",
+                "def blocks():",
+                "    return [not fcntl.fcntl(e, fcntl.F_GETFL) & os.O_NONBLOCK for e in (a, b)]",
+                "a.setblocking(False); b.setblocking(False)",
+                "a.bind(('127.0.0.1', 0)); a.listen()",
+                "b.connect_ex(a.getsockname())",
+                "assert blocks() == [False, False], blocks()",
+                "c = socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)",
+                "fcntl.fcntl(c, fcntl.F_SETFL, os.O_RDWR); b = c",
+                "c.bind(('127.0.0.1', 0))",
+                "assert blocks() == [False, True], blocks()",
+            ),
+        ),
+        "true",
+        {"root High": "a port to listen on is declared with `ports`"},
+    ),
+    Row(
+        "service-half-close",
+        "a client ends its side, and the service still answers",
+        "true",
+        (f"{_CLIENT} half-close",),
+        "true",
+        service=_ASKED_SERVICE,
+        port=_PORT,
+    ),
+    Row(
+        "service-last-word",
+        "a service ends its side, and the client still sends",
+        "true",
+        (f"{_CLIENT} last-word",),
+        "true",
+        service=_ASKED_SERVICE,
+        port=_PORT,
+    ),
+)
+
 # title of a table of docs/inside.md -> its rows
 GROUPS: dict[str, tuple[Row, ...]] = {
     "Folders that are renamed": RENAMES,
@@ -416,5 +468,6 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     "Git": GIT,
     "Files that are open": OPEN_FILES,
     "Builds": BUILDS,
+    "Connections to services": CONNECTIONS,
 }
 ROWS = tuple(row for rows in GROUPS.values() for row in rows)

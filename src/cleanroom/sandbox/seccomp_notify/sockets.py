@@ -72,7 +72,7 @@ class TrackedSockets:
         if len(self._tracked) >= _TRACKED_MOST:
             self.close_unused()
         made = new_socket(family, kind, protocol)
-        self._tracked[inode(made)] = made.dup()
+        self._tracked[inode(made)] = _duplicate(made)
         return made
 
     def duplicate(self, caller: Caller, descriptor: int) -> socket.socket:
@@ -83,7 +83,7 @@ class TrackedSockets:
         tracked = self._tracked.get(number)
         if tracked is None:
             raise OSError(errno.EPERM, "no duplicate of it")
-        return tracked.dup()
+        return _duplicate(tracked)
 
     def is_tracked(self, caller: Caller, descriptor: int) -> bool:
         """Whether there is a duplicate.
@@ -165,6 +165,15 @@ def new_socket(family: int, kind: int, protocol: int) -> socket.socket:
     made = socket.socket(family, kind & constants.SOCK_TYPE_MASK, protocol)
     made.setblocking(not kind & socket.SOCK_NONBLOCK)
     return made
+
+
+def _duplicate(sock: socket.socket) -> socket.socket:
+    """As dup(2) makes it, with nothing of the open file changed.
+
+    Python's `dup` also sets O_NONBLOCK as the object had it last, and the caller may have set it
+    otherwise since.
+    """
+    return socket.socket(fileno=os.dup(sock.fileno()))
 
 
 def inode(sock: socket.socket) -> int:
