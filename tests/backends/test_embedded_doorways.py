@@ -11,8 +11,10 @@ from typing import Any
 import anyio
 import pytest
 
-from cleanroom.backends.base import EnvironmentSpec, Mount, PortForward
+from cleanroom.backends.base import EgressRule, EnvironmentSpec, Mount, PortForward
 from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.backends.embedded.spec import FORWARDS_MAX
+from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level, default_policy
 from support.embedded_harness import BARE, RUN_ID, Entered, Phase, run
 
@@ -113,6 +115,43 @@ async def test_an_undeclared_port_of_a_service_is_closed(entered: Entered, phase
     ):
         _, said = await run(environment, ASK + "echo 5555")
         assert "ConnectionRefusedError" in said
+
+
+async def test_a_hundred_ports_of_services_are_reached(entered: Entered, phase: Phase):
+    """More sockets than one message brings: each of them leads to its own server."""
+    forwards = tuple(
+        PortForward(service=f"s{number}", port=7000 + number, environment="echo", to=to)
+        for number in range(100)
+        for to in (f"tcp:{5555 + number % 2}",)
+    )
+    async with (
+        entered() as backend,
+        serving(backend, service("echo"), "tcp", "5555", "even:"),
+        backend.environment(phase(**BARE, port_forwards=forwards)) as environment,
+    ):
+        for name, port in (("s0", 7000), ("s34", 7034), ("s98", 7098)):
+            assert (await run(environment, f"{ASK}{name} {port}"))[1] == "even:hello\n"
+        assert "even:" not in (await run(environment, f"{ASK}s99 7099"))[1]
+
+
+async def test_more_declared_hosts_than_one_message_brings(entered: Entered, phase: Phase):
+    """Each has an address of its own, and the last one's relay answers, that nobody is there."""
+    rules = tuple(EgressRule(host=f"h{number}.test", port=443) for number in range(FORWARDS_MAX))
+    async with entered() as backend, backend.environment(phase(**BARE, egress=rules)) as one:
+        result, said = await run(one, f"getent hosts h0.test h{FORWARDS_MAX - 1}.test")
+        assert (result.exit_code, len(said.splitlines())) == (0, 2)
+        # Sorted by name, the last one is h99: its relay accepts, and finds no such host.
+        assert "ConnectionResetError" in (await run(one, f"{ASK}h99.test 443"))[1]
+
+
+async def test_too_many_forwards_are_refused_by_name(entered: Entered, phase: Phase):
+    """No environment is begun that cannot be made."""
+    rules = tuple(EgressRule(host=f"h{n}.test", port=443) for n in range(FORWARDS_MAX + 1))
+    async with entered() as backend:
+        with pytest.raises(EnvironmentFailed, match=f"{FORWARDS_MAX + 1} declared hosts") as caught:
+            async with backend.environment(phase(**BARE, egress=rules)):
+                pass
+        assert caught.value.code == "CR-SANDBOX-010"
 
 
 async def test_two_runs_on_one_port_do_not_meet(entered: Entered, phase: Phase):

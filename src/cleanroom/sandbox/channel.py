@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # an environment's whole description with its variables; the kernel's default of 208 KiB is too near
 MESSAGE_MAX = 1 << 20
-# listening sockets of all declared services at once, the most that travels
+# of one message; the kernel's own limit is 253 (SCM_MAX_FD, unix(7))
 DESCRIPTORS_MAX = 64
 
 Message = dict[str, Any]
@@ -57,6 +57,7 @@ def send(
         OSError: the other side is gone (EPIPE), or the message is larger than the socket takes
             (EMSGSIZE).
     """
+    assert len(descriptors) <= DESCRIPTORS_MAX, "the other side has no room for them"
     body = json.dumps(message, separators=(",", ":"), ensure_ascii=True).encode()
     if not descriptors:
         # send and not sendmsg: the filter of an environment holds sendmsg
@@ -64,7 +65,6 @@ def send(
         return
     end.sendmsg(
         [body],
-        # One message has 253 descriptors at most (SCM_MAX_FD, unix(7)).
         [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))],
         socket.MSG_NOSIGNAL,
     )
@@ -150,6 +150,7 @@ WARDEN_ORDERS: Direction[protocol.WardenOrder] = Direction(
 )
 WARDEN_MESSAGES: Direction[protocol.WardenMessage] = Direction(
     "kind",
+    "forward_ends",
     "ready",
     "failed",
     "attempt",

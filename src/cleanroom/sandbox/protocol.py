@@ -786,11 +786,18 @@ InitMessage = (
 # --- warden to engine
 
 
+class ForwardEnds(TypedDict):
+    """Brings the first descriptors of those that `ready` has, where one message has no room."""
+
+    kind: Literal["forward_ends"]
+
+
 class Ready(TypedDict):
     """The environment can be used.
 
     Brings a descriptor for each forward, in their order, on which its relay accepts.
     Where there are forwards to declared hosts, one more follows for their relay's refusals.
+    `ForwardEnds` came before with those that have no room here.
     """
 
     kind: Literal["ready"]
@@ -836,7 +843,7 @@ class Ended(TypedDict):
 
 
 Answer = Proved | ProofFailed | Dialed | DialFailed | Processes
-WardenMessage = Ready | Failed | Attempted | Started | Exited | Answer | Ended
+WardenMessage = ForwardEnds | Ready | Failed | Attempted | Started | Exited | Answer | Ended
 
 
 # --- beside the orders: between warden, relays and the executor of socket calls

@@ -7,6 +7,7 @@ Pure, but for who owns a folder and where sockets are.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from cleanroom.backends.base import EnvironmentSpec, Mount, WorkspaceSpec
 from cleanroom.backends.embedded.path_map import PathMap
 from cleanroom.core.paths import is_within
+from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import GIB, MIB
 from cleanroom.sandbox.filesystem import etc_files, host_sockets, mount_plan, mount_plan_low
 from cleanroom.sandbox.filesystem.constants import HOME
@@ -48,9 +50,10 @@ if TYPE_CHECKING:
 
 # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
 FIRST_USER, USERS = 200_000, 50_000
-FIRST_EGRESS_ADDRESS = (
-    "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
-)
+# addresses of declared hosts inside; 127.0.0.1 stays the services'
+FIRST_EGRESS_ADDRESS = "127.77.0.1"
+# Each is a socket in four processes, whose RLIMIT_NOFILE is 1024 mostly.
+FORWARDS_MAX = 256
 # the first is the address of a service's name too
 LOCALHOST = ("127.0.0.1", "::1")
 PIDS_BEYOND = 64  # above the group's limit, whose counter is what is reported
@@ -347,6 +350,9 @@ def _shown_bytes(size: int) -> str:
 def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
     """Services on both addresses of `localhost`, declared hosts on addresses of their own;
     at Low those are reached as any other host.
+
+    Raises:
+        EnvironmentFailed: they are too many.
     """
     forwards = [
         _forward(forward.service, address, forward.port, forward.to, forward.environment)
@@ -358,10 +364,22 @@ def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
     for rule in egress:
         # Names below a domain get their addresses when they are asked for.
         is_pattern = _is_pattern(rule.host)
-        address = "" if is_pattern else f"{FIRST_EGRESS_ADDRESS}{hosts.index(rule.host) + 1}"
+        address = "" if is_pattern else _egress_address(hosts.index(rule.host))
         to = Outside(rule.host, rule.port, rule.reach)
         forwards.append(_forward(rule.host, address, rule.port, str(to)))
+    if len(forwards) > FORWARDS_MAX:
+        raise EnvironmentFailed(
+            "CR-SANDBOX-010",
+            f"environment {spec.id} reaches {len(spec.port_forwards)} ports of services and "
+            f"{len(egress)} declared hosts: {len(forwards)} sockets, of which it has at most "
+            f"{FORWARDS_MAX}",
+            hint="give the phase the services that it needs, and one pattern for hosts of a domain",
+        )
     return forwards
+
+
+def _egress_address(number: int) -> str:
+    return str(ipaddress.IPv4Address(FIRST_EGRESS_ADDRESS) + number)
 
 
 def _is_pattern(host: str) -> bool:

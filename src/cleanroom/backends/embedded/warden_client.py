@@ -56,6 +56,8 @@ class WardenClient:
         self._answers: dict[int, asyncio.Future[tuple[Answer, list[int]]]] = {}
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._pids: dict[int, int] = {}
+        # those that came ahead of "ready"
+        self._forward_ends: list[int] = []
 
     def open(self) -> socket.socket:
         """Open the channel; returns the warden's end, which the caller has to close."""
@@ -67,6 +69,7 @@ class WardenClient:
         """Close the channel. Safe to call twice, and before `open`."""
         if self._link is not None:
             self._link.close()
+        self._close_forward_ends()
 
     # --- orders
 
@@ -126,7 +129,12 @@ class WardenClient:
                 self._listener.on_attempt(message["attempt"])
             case "failed":
                 self._on_failed(message["why"])
+            case "forward_ends":
+                self._forward_ends += descriptors
+                return
             case "ready":
+                descriptors = [*self._forward_ends, *descriptors]
+                self._forward_ends = []
                 self._on_ready(message, descriptors)
             case "started":
                 self._pids[message["n"]] = message["pid"]
@@ -162,7 +170,13 @@ class WardenClient:
         text = f"environment {self._identity} could not be made: {reason}"
         _fail([self.ready], EnvironmentFailed("CR-SANDBOX-005", text))
 
+    def _close_forward_ends(self) -> None:
+        for descriptor in self._forward_ends:
+            os.close(descriptor)
+        self._forward_ends = []
+
     def _on_end(self) -> None:
+        self._close_forward_ends()
         self.lost.set()
         self._listener.on_lost()
         failure = EnvironmentFailed("CR-SANDBOX-006", f"environment {self._identity} ended")

@@ -47,8 +47,8 @@ FILE_BYTES = 4 << 30
 SHOWN = "shown"  # beside a tool's folders: the files that it is served
 UNKNOWN_BYTES = 2 << 30  # of a file whose size no lock says
 RETRIES = 3
-# Of one environment: each is a socket that is passed, and one message passes 64 descriptors.
-HOSTS_MAX = 48  # real locks name five
+# Of one environment, which has FORWARDS_MAX sockets for them; real locks name five.
+HOSTS_MAX = 200
 
 
 class FetchPolicy(NamedTuple):

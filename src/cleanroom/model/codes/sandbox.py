@@ -78,4 +78,15 @@ CODES = (
         """,
         example='$ CLEANROOM_CACHE="$HOME/cleanroom-cache" cleanroom-engine pipeline test',
     ),
+    Code(
+        "CR-SANDBOX-010",
+        title="an environment reaches too many services and hosts",
+        text="""
+            Each port of a service is two sockets of the environment, each declared host is one, and
+            there is a number of them beyond which processes run out of descriptors.
+            Give the phase the services that it needs (`services` in its table), and declare hosts
+            of one domain by a pattern (`*.example.org`).
+        """,
+        example='[lifecycle.test.cleanroom]\negress = ["*.example.org:443"]',
+    ),
 )

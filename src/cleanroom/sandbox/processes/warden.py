@@ -225,7 +225,11 @@ class Warden:
         """Send the engine the ends of the forwards, in their order."""
         group = self._group.to_wire() if self._group is not None else None
         ready: protocol.Ready = {"kind": "ready", "init": self._init.pid, "cgroup": group}
-        self._send(ready, [end.fileno() for end in forward_ends])
+        ends = [end.fileno() for end in forward_ends]
+        while len(ends) > channel.DESCRIPTORS_MAX:
+            self._send({"kind": "forward_ends"}, ends[: channel.DESCRIPTORS_MAX])
+            del ends[: channel.DESCRIPTORS_MAX]
+        self._send(ready, ends)
         for end in forward_ends:
             end.close()
 
