@@ -13,7 +13,7 @@ import pytest
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
 from cleanroom.model.policy import Level, default_policy
 from support.container_harness import ENGINES, IMAGE, backend, require
-from support.embedded_harness import run
+from support.embedded_harness import on_terminal, run
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
 
@@ -67,6 +67,7 @@ async def test_a_container_refuses_and_names_the_same(engine: Any, tmp_path: Pat
     ):
         _, said = await run(environment, f"exec python3 - <<'END'\n{PROGRAM}\nEND")
         assert (await run(environment, "echo it lives"))[1] == "it lives\n"
+        assert await on_terminal(environment) == "controlled\r\nexit 3"
         await environment.kill()
         attempts = [attempt async for attempt in environment.attempts()]
     assert json.loads(said) == {

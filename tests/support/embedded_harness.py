@@ -43,3 +43,22 @@ def limited(**fields: object) -> dict[str, object]:
             policy, limits=msgspec.structs.replace(policy.limits, **fields)
         ),
     }
+
+
+async def on_terminal(environment: Environment) -> str:
+    """What a command shows on a terminal that is its controlling one, and how it ended."""
+    ours, theirs = os.openpty()
+    shown: list[bytes] = []
+    try:
+        # Opening /dev/tty fails without a controlling terminal (ENXIO).
+        result = await environment.exec(
+            ("sh", "-c", "echo controlled > /dev/tty; exit 3"),
+            on_output=lambda _, data: shown.append(data),
+            timeout_seconds=20,
+            terminal=theirs,
+        )
+        assert not shown
+        return f"{os.read(ours, 1000).decode().strip()}\r\nexit {result.exit_code}"
+    finally:
+        os.close(ours)
+        os.close(theirs)

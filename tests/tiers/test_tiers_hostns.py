@@ -18,6 +18,7 @@ from cleanroom.backends.run_folders import run_areas
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
 from cleanroom.sandbox.filesystem.etc_files import host_name
+from support.embedded_harness import on_terminal
 from support.tiers_harness import RUN_ID, hostns_environment, processes
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
@@ -33,6 +34,15 @@ async def test_every_canary_is_stopped_and_seen(project: Path, tmp_path: Path):
         "mode of an open file outside",
         "limits of the engine",
     } <= {canary.name for canary in canaries}
+
+
+async def test_a_terminal_is_the_commands_streams_and_its_controlling_one(
+    project: Path, tmp_path: Path
+):
+    """Job control works, and what it shows is on the caller's end."""
+    async with hostns_environment(project, tmp_path) as place:
+        found = await on_terminal(place.environment)
+    assert found == "controlled\r\nexit 3"
 
 
 async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path: Path):

@@ -244,12 +244,20 @@ class Environment(Protocol):
         """Try what the policy forbids, inside; each must be refused and seen."""
 
     async def exec(
-        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        on_output: OnOutput,
+        timeout_seconds: float | None = None,
+        terminal: int | None = None,
     ) -> ExecResult:
         """Run a command and wait for it to end.
 
         A non-zero exit is a result.
         When cancelled, kills it first.
+
+        `terminal` is a descriptor of the caller's, of a pseudo-terminal: the command's three
+        streams and its controlling terminal, so that `on_output` gets nothing.
 
         At `timeout_seconds` it gets SIGTERM, after the policy's grace SIGKILL,
         and the result says `timed_out`.

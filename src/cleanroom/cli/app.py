@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Run",
     ),
     "run": ("run:run", "Run one phase, ignoring workspaces.", "Run"),
+    "shell": ("shell:shell", "Open a shell in the environment of a phase.", "Run"),
     "plan": ("plan:plan", "Show what would run, and run nothing.", "Run"),
     "report": ("report:report", "Make the reports again from a recorded run.", "Evidence"),
     "audit": ("audit:audit", "Show or verify the tamper-evident log.", "Evidence"),

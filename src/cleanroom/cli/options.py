@@ -45,6 +45,14 @@ if TYPE_CHECKING:
         colour: str
         root: str
 
+    class ShellOptions(PlanOptions):
+        """The values of the options of `shell`."""
+
+        keep: Keep
+        offline: bool
+        colour: str
+        root: str
+
     class EngineOptions(TypedDict, total=False):
         """Fields of `engine.Options`, by their names there."""
 

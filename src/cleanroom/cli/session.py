@@ -20,10 +20,12 @@ import anyio
 from cleanroom import engine
 from cleanroom.cli.options import engine_options
 from cleanroom.cli.output import Output
+from cleanroom.cli.terminal import CallerTerminal
 from cleanroom.cli.views import delivery
 from cleanroom.cli.views.failure import Stopped, coded, explain, root_cause
-from cleanroom.cli.views.summary import last_line
-from cleanroom.cli.views.view import View, can_live, choose
+from cleanroom.cli.views.printing import print_lines
+from cleanroom.cli.views.summary import last_line, shell_end, shell_status
+from cleanroom.cli.views.view import PlainView, View, can_live, choose
 from cleanroom.engine import Engine, started_by_ggen
 from cleanroom.engine.prestart import KeeperProcess
 from cleanroom.evidence.reports.result import RunResult
@@ -33,7 +35,7 @@ from cleanroom.model.errors import CleanroomError, Exit, combined
 from cleanroom.model.events import Envelope
 
 if TYPE_CHECKING:
-    from cleanroom.cli.options import EngineOptions, RunOptions
+    from cleanroom.cli.options import EngineOptions, RunOptions, ShellOptions
 
 # A terminal that closes ends a run as a termination does; under nohup the signal stays ignored.
 _STATUS = {
@@ -52,6 +54,7 @@ class Request(NamedTuple):
     options: EngineOptions
     fetch_only: bool = False  # no phase runs
     arguments: tuple[str, ...] = ()  # of `run PHASE -- ARGUMENT...`
+    shell: CallerTerminal | None = None  # an interactive one there, in the place of the phase
 
 
 class FinishedRun(NamedTuple):
@@ -91,6 +94,38 @@ def run_and_show(
         # ggen's own exit status is 1 whatever ours is, so that the last line has to tell it.
         output.out(f"{last_line(finished.result)}\n")
     return _exit_status(finished.result, output)
+
+
+def shell_and_show(phase: str, options: ShellOptions, *, keeper: KeeperProcess | None) -> int:
+    """Open a shell in the phase's environment, and return its exit status; the run's own where
+    that is no shell's.
+
+    `keeper` was started for this run.
+
+    Raises:
+        CleanroomError: nothing could be run at all.
+        Stopped: a signal came before the engine had opened.
+    """
+    engine_is_told: EngineOptions = {
+        **engine_options(options),
+        "keep": options["keep"],
+        "offline": options["offline"],
+    }
+    shell = CallerTerminal()
+    request = Request(options["root"], (phase,), single=True, options=engine_is_told, shell=shell)
+    with stop_signals_raise():
+        output = Output(options["colour"])
+        view = PlainView(output)
+        finished = _run_to_end(request, view, keeper)
+    result = finished.result
+    status = shell_status(result)
+    if status is None:
+        view.finish(result, "")
+        _print_error(result, output)
+    else:
+        print_lines(output, shell_end(result, status))
+    own = _exit_status(result, output)
+    return own if status is None else status
 
 
 def _run_in_view(
@@ -133,13 +168,13 @@ async def _run_in_engine(request: Request, view: View, keeper: KeeperProcess | N
     async with anyio.create_task_group() as helpers:
         signals.scope = helpers.cancel_scope
         helpers.start_soon(signals.watch)
-        helpers.start_soon(_tick, view)
+        helpers.start_soon(_tick, view, request.shell)
         async with engine.open(request.root, caller=os.environ, **request.options) as opened:
             signals.engine = opened
             opened.adopt(keeper)
             opened.alone()
             async with anyio.create_task_group() as showing:
-                showing.start_soon(_show_events, opened.events(), view)
+                showing.start_soon(_show_events, opened.events(), view, request.shell)
                 result = await _requested(opened, request)
                 finished = FinishedRun(result, opened.delivered)
         helpers.cancel_scope.cancel()
@@ -151,6 +186,8 @@ async def _run_in_engine(request: Request, view: View, keeper: KeeperProcess | N
 async def _requested(opened: Engine, request: Request) -> RunResult:
     if request.fetch_only:
         return await opened.fetch()
+    if request.shell is not None:
+        return await opened.shell(request.phases[0], request.shell)
     if request.single:
         return await opened.run(request.phases[0], *request.arguments)
     return await opened.pipeline(*request.phases)
@@ -199,14 +236,19 @@ def _handled_signals() -> list[signal.Signals]:
     return [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-async def _show_events(events: AsyncIterator[Envelope], view: View) -> None:
+async def _show_events(
+    events: AsyncIterator[Envelope], view: View, terminal: CallerTerminal | None
+) -> None:
+    """Show events; none after the terminal was lent, since the end of a shell lists them."""
     async for envelope in events:
-        view.show(envelope)
+        if terminal is None or not terminal.was_lent:
+            view.show(envelope)
 
 
-async def _tick(view: View) -> None:
+async def _tick(view: View, terminal: CallerTerminal | None) -> None:
     while True:
-        view.tick(time.monotonic_ns())
+        if terminal is None or not terminal.was_lent:
+            view.tick(time.monotonic_ns())
         await anyio.sleep(view.interval_seconds)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cleanroom.backends.base import Backend, Leftover
+from cleanroom.engine.phases.interactive import SHELL_RAN
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.verdict import Cause, phase_causes, verifies
 from cleanroom.evidence.reports.text import plural
@@ -49,6 +50,7 @@ class RunEnd(NamedTuple):
     failure: BaseException | None  # of a subscriber
     conflicts_folder: str  # with the run's versions, relative to the project; empty: none
     fetch_only: bool = False  # no phase was to run
+    shell: bool = False  # the commands of its last phase were an interactive shell
 
 
 def causes(end: RunEnd) -> Iterator[Cause]:
@@ -72,7 +74,9 @@ def causes(end: RunEnd) -> Iterator[Cause]:
         yield Cause(Exit.NOT_PASSED, f"{count} by services")
     if plan.strict_slo and (missed := missed_slo(plan, end.duration_seconds)):
         yield Cause(Exit.NOT_PASSED, missed, "CR-SLO-001")
-    if not end.fetch_only and not verifies(outcome.result for outcome in account.outcomes):
+    if end.shell:
+        yield Cause(Exit.UNVERIFIED, "a shell is no pass, so nothing was verified", SHELL_RAN)
+    elif not end.fetch_only and not verifies(outcome.result for outcome in account.outcomes):
         yield Cause(Exit.UNVERIFIED, "no command ran, so nothing was verified")
 
 

@@ -9,7 +9,6 @@ A run opens everything in order and leaves it in reverse (`run.py`).
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -40,7 +39,8 @@ from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor
 from cleanroom.engine.caller import refuse_recursion, secrets_of
 from cleanroom.engine.options import INTERRUPTING_EXIT, PHASES, Options, RunOptions, checked_options
-from cleanroom.engine.own_folder import RunFolders, fetch_reports, run_folders
+from cleanroom.engine.own_folder import RunFolders, reports_aside, run_folders
+from cleanroom.engine.phases.interactive import shell_plan
 from cleanroom.engine.phases.skipping import RUNS, Decision
 from cleanroom.engine.prestart import KeeperProcess, keeper
 from cleanroom.engine.project_folders import (
@@ -53,10 +53,12 @@ from cleanroom.engine.replay import recorded, replayed
 from cleanroom.engine.run import Run, interrupt_when_ended
 from cleanroom.engine.run_preparation import RunPreparation
 from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
+from cleanroom.engine.sealed import seal_run
 from cleanroom.engine.service_resolution import require_parts
 from cleanroom.engine.service_server import poolable_services, service_backend, start_pool
 from cleanroom.engine.shared_services.ancestry import starting_processes
 from cleanroom.engine.shared_services.pool import PoolStatus, pool_status, stop_pool
+from cleanroom.engine.supervision.context import Shell, Terminal
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.delivery import Delivered
 from cleanroom.evidence.tracing.settings import place
@@ -163,6 +165,18 @@ class Engine:
         """
         return await self._run_phases((phase,), single=True, arguments=arguments)
 
+    async def shell(self, phase: str, terminal: Terminal) -> RunResult:
+        """Run an interactive shell on `terminal` in the environment of a phase, in its place.
+
+        What runs before the phase runs before the shell.
+        Nothing comes back, and the result says of the phase "unverified" with the shell's status.
+
+        Raises:
+            UsageError: the phase runs on the host.
+            CleanroomError: there is no run, because the plan does not stand.
+        """
+        return await self._run_phases((phase,), single=True, shell=Shell(phase, terminal))
+
     async def fetch(self) -> RunResult:
         """Fetch the dependencies of all phases into the store; no phase runs.
 
@@ -251,6 +265,7 @@ class Engine:
         single: bool,
         arguments: tuple[str, ...] = (),
         fetch_only: bool = False,
+        shell: Shell | None = None,
     ) -> RunResult:
         """Check the request, start the keeper, plan, and run the plan."""
         self._refuse_second()
@@ -270,14 +285,16 @@ class Engine:
                 )
             read = partial(self.plan, *phases, single=single, arguments=arguments)
             plan = await anyio.to_thread.run_sync(read)
-            return await self._run_plan(plan, fetch_only)
+            if shell is not None:
+                plan = shell_plan(plan, shell.phase)
+            return await self._run_plan(plan, fetch_only, shell)
         finally:
             self._busy = False
             if self._keeper is not None:
                 self._keeper.abandon()
                 self._keeper = None
 
-    async def _run_plan(self, plan: Plan, fetch_only: bool) -> RunResult:
+    async def _run_plan(self, plan: Plan, fetch_only: bool, shell: Shell | None) -> RunResult:
         """Open the plan's folders, resolve its services, and run it."""
         with ExitStack() as stack:
             projects = stack.enter_context(opened_projects(plan))
@@ -288,9 +305,9 @@ class Engine:
             preparation = self._preparation(plan)
             services = await preparation.resolve_services()
             reports = self._options.report_directory
-            if fetch_only:
+            if fetch_only or shell is not None:
                 # The project's reports are about its phases.
-                reports = reports or str(fetch_reports(plan, self._bus.run_id))
+                reports = reports or str(reports_aside(plan, self._bus.run_id))
             own = stack.enter_context(
                 run_folders(
                     projects[plan.root], self._bus.run_id, Path(reports) if reports else None
@@ -309,6 +326,7 @@ class Engine:
                 server=server,
                 offline=self._options.offline,
                 fetch_only=fetch_only,
+                shell=shell,
             )
             hooks = self._hooks(plan, projects, own)
             self._recorded_in = own.run.path
@@ -356,7 +374,7 @@ class Engine:
             make_backend=partial(self._make_backend, journal=partial(Journal.at, own.run)),
             record=None if plan.dry_run else partial(record_outcomes, plan, projects),
             sweep=partial(_sweep_runs, cache_folder(self._caller)),
-            before_phases=partial(_seal, plan, tuple(projects), self._caller)
+            before_phases=partial(seal_run, plan, tuple(projects), self._caller)
             if self._alone
             else None,
         )
@@ -470,20 +488,6 @@ async def open(
 def _absolute(path: str | Path) -> Path:
     """Without resolving links: the project is where its people say it is."""
     return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def _seal(plan: Plan, roots: Sequence[str], caller: Mapping[str, str]) -> None:
-    """Load no code from the workspaces from now on: a phase may write there. Blocks.
-
-    With that everything is loaded: it stays, and the collector of garbage, which the command
-    stops while it loads, need not look at it again.
-    """
-    from cleanroom.engine.sealed import seal
-
-    exporting = any(name.startswith("OTEL_EXPORTER_OTLP") for name in caller)
-    seal(roots, telemetry=exporting or any(phase.telemetry for phase in plan.phases))
-    gc.freeze()
-    gc.enable()
 
 
 def _sweep_runs(cache: Path) -> SweepFindings:

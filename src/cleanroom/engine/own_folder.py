@@ -148,6 +148,6 @@ def own_folder(root: Folder, name: str) -> Folder:
         return root.folder(name, make=True)
 
 
-def fetch_reports(plan: Plan, run_id: str) -> Path:
-    """The folder of the reports of a run that only fetched."""
+def reports_aside(plan: Plan, run_id: str) -> Path:
+    """The folder of the reports of a run that is about no phase: a fetch, a shell."""
     return Path(plan.root) / ".ggen/cleanroom/runs" / run_id / "reports"

@@ -304,6 +304,7 @@ class Run:
             keep=self._settings.keep,
             degraded=self._account.degraded,
             leads_out=self._leads_out,
+            shell=self._settings.shell,
         )
 
     def _leads_out(self, root: str, shown: Sequence[str]) -> str:
@@ -361,6 +362,7 @@ class Run:
             failure=self._subscribers.failure if self._subscribers is not None else None,
             conflicts_folder=self._conflicts_folder(),
             fetch_only=self._settings.fetch_only,
+            shell=self._settings.shell is not None,
         )
         cause = decisive(causes(end))
         span.result, span.exit_code = EXIT_RESULTS[cause.exit], int(cause.exit)

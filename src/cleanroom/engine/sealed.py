@@ -12,13 +12,16 @@ The keeper does the same for itself (`sandbox/processes/keeper.py`).
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from types import ModuleType
+
+from cleanroom.model.plan import Plan
 
 # Modules of other distributions that ours import inside functions; a test compares.
 # One that is not installed is not needed.
@@ -156,3 +159,15 @@ class _Sealed:
             text = f"{name} is in no folder but those that phases write: not loaded while they run"
             raise ModuleNotFoundError(text, name=name)
         return spec
+
+
+def seal_run(plan: Plan, roots: Sequence[str], caller: Mapping[str, str]) -> None:
+    """Load no code from the workspaces from now on: a phase may write there. Blocks.
+
+    With that everything is loaded: it stays, and the collector of garbage, which the command
+    stops while it loads, need not look at it again.
+    """
+    exporting = any(name.startswith("OTEL_EXPORTER_OTLP") for name in caller)
+    seal(roots, telemetry=exporting or any(phase.telemetry for phase in plan.phases))
+    gc.freeze()
+    gc.enable()

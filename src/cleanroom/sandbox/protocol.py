@@ -635,7 +635,10 @@ class Prove(TypedDict):
 
 
 class Execute(TypedDict):
-    """Start a command. Brings its three streams; answers are `Started` and `Exited`."""
+    """Start a command. Brings its three streams; answers are `Started` and `Exited`.
+
+    Where its standard input is a terminal, that is its controlling terminal too.
+    """
 
     op: Literal["exec"]
     n: int

@@ -1,4 +1,4 @@
-"""Commands in one environment: started by its warden, their output read from pipes."""
+"""Commands in one environment: started by its warden with streams of the engine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from cleanroom.backends.base import EnvironmentSpec, ExecResult, OnOutput
+from cleanroom.backends.base import EnvironmentSpec, ExecResult
 from cleanroom.backends.embedded.path_map import PathMap
-from cleanroom.backends.embedded.pipes import OutputPipe
 from cleanroom.backends.embedded.spec import environment_user
+from cleanroom.backends.embedded.streams import CommandStreams
 from cleanroom.backends.embedded.warden_client import WardenClient
 from cleanroom.model.errors import EnvironmentFailed
 
@@ -42,26 +42,23 @@ class CommandRunner:
         self.unresponsive = False
 
     async def run(
-        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None
+        self, argv: Sequence[str], streams: CommandStreams, *, timeout_seconds: float | None
     ) -> ExecResult:
         """Run a command and wait for its end, as `Environment.exec`."""
         began = time.monotonic()
         self.killed_for = ""
         number = self._warden.next_number()
         exited = self._warden.expect_exit(number)
-        out = OutputPipe(lambda chunk: on_output("stdout", chunk))
-        err = OutputPipe(lambda chunk: on_output("stderr", chunk))
         timed_out = False
         try:
-            self._start(number, argv, out, err)
+            self._start(number, argv, streams)
             with anyio.move_on_after(timeout_seconds) as limit:
                 status = await asyncio.shield(exited)
             if limit.cancelled_caught:
                 timed_out = True
                 status = await self._stop(number, exited)
             with anyio.move_on_after(DRAIN_SECONDS):
-                await out.ended.wait()
-                await err.ended.wait()
+                await streams.wait_ended()
         except BaseException:
             with anyio.CancelScope(shield=True), contextlib.suppress(EnvironmentFailed):
                 self._signal(number, signal.SIGKILL)
@@ -69,8 +66,7 @@ class CommandRunner:
                     await asyncio.shield(exited)
             raise
         finally:
-            out.close()
-            err.close()
+            streams.close()
         return ExecResult(
             exit_code=status,
             duration_seconds=time.monotonic() - began,
@@ -79,14 +75,14 @@ class CommandRunner:
             killed_for=self.killed_for,
         )
 
-    def _start(self, number: int, argv: Sequence[str], out: OutputPipe, err: OutputPipe) -> None:
+    def _start(self, number: int, argv: Sequence[str], streams: CommandStreams) -> None:
         """Order the command, with its three streams."""
-        stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        stdin, stdout, stderr = streams.open()
         # Opening /dev/stdout inside checks the pipe's owner and mode like a file's.
         if os.geteuid() == 0:
             user = environment_user(self._spec.run_id)
-            os.fchown(out.write_end, user, user)
-            os.fchown(err.write_end, user, user)
+            os.fchown(stdout, user, user)
+            os.fchown(stderr, user, user)
         # A phase's command is the user's text, and runs as it is.
         is_phase = self._spec.role == "phase"
         try:
@@ -97,11 +93,9 @@ class CommandRunner:
                 "env": self.path_map.translate_values(self._spec.variables),
                 "cwd": self.path_map.translate(self._spec.working_directory),
             }
-            self._warden.send(order, [stdin, out.write_end, err.write_end])
+            self._warden.send(order, [stdin, stdout, stderr])
         finally:
-            os.close(stdin)
-            out.close_write_end()
-            err.close_write_end()
+            streams.passed()
 
     async def _stop(self, number: int, exited: asyncio.Future[int]) -> int:
         """SIGTERM, the policy's grace, then SIGKILL.

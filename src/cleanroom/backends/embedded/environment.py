@@ -19,6 +19,7 @@ from cleanroom.backends.base import EnvironmentSpec, ExecResult, Leftover, OnOut
 from cleanroom.backends.embedded.commands import CommandRunner
 from cleanroom.backends.embedded.decoys import Decoys
 from cleanroom.backends.embedded.machinery import Machinery
+from cleanroom.backends.embedded.streams import CommandStreams, PipedStreams, TerminalStreams
 from cleanroom.backends.embedded.tiers import Tier
 from cleanroom.backends.embedded.warden_client import WardenClient
 from cleanroom.model.capability import Attempt, Canary, Sample
@@ -210,10 +211,19 @@ class EmbeddedEnvironment:
         raise EnvironmentFailed("CR-SANDBOX-008", text)
 
     async def exec(
-        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        on_output: OnOutput,
+        timeout_seconds: float | None = None,
+        terminal: int | None = None,
     ) -> ExecResult:
         """Run a command and wait for its end."""
-        return await self._commands.run(argv, on_output=on_output, timeout_seconds=timeout_seconds)
+        if terminal is None:
+            streams: CommandStreams = PipedStreams(on_output)
+        else:
+            streams = TerminalStreams(terminal)
+        return await self._commands.run(argv, streams, timeout_seconds=timeout_seconds)
 
     async def dial(self, to: str) -> anyio.abc.ByteStream:
         """Connect to an address inside."""

@@ -35,7 +35,12 @@ class MemoryEnvironment:
         return self._calls.script.canaries if self._calls.script else ()
 
     async def exec(
-        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        on_output: OnOutput,
+        timeout_seconds: float | None = None,
+        terminal: int | None = None,
     ) -> ExecResult:
         await self._calls.call("exec")
         self._calls.executed.append((self.id, tuple(argv)))

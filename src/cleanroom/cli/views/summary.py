@@ -18,7 +18,9 @@ from cleanroom.evidence.reports.text import (
     summary_line,
     with_code,
 )
+from cleanroom.model.errors import Exit
 
+SHELL_CODE = "CR-SHELL-003"  # of a phase in whose place a shell ran
 _VIOLATIONS_MAX = 20  # more than that nobody reads here; the report has all
 _PHASES_MAX = 5  # that went wrong, in a quiet run
 
@@ -43,6 +45,29 @@ def summary(result: RunResult, rerun: str, verbose: int = 0) -> list[Line]:
             else []
         ),
     ]
+
+
+def shell_status(result: RunResult) -> int | None:
+    """The exit status of the shell that ran in the place of a phase; None where that is no
+    shell's, since something else ended the run.
+    """
+    last = result.phases[-1] if result.phases else None
+    if result.exit_code != Exit.UNVERIFIED or last is None or last.code != SHELL_CODE:
+        return None
+    return last.exit_code
+
+
+def shell_end(result: RunResult, status: int) -> list[Line]:
+    """The end of a run whose last phase was a shell."""
+    name = safe(result.phases[-1].name)
+    lines = [
+        f"shell in phase {name} ended with exit status {status} · run {safe(result.run_id)}",
+        _proofs(result, 1),
+        *_violations(result),
+        *_would_change(result, "shell"),
+        _ledger(result),
+    ]
+    return [Line(line, out=False) for line in lines]
 
 
 def verdict(result: RunResult) -> list[Line]:
@@ -86,9 +111,7 @@ def last_line(result: RunResult) -> str:
 def facts(result: RunResult, verbose: int = 0) -> list[str]:
     """Times, proofs, violations, what came back, the account, where the evidence is."""
     lines = [safe(summary_line(result)), _proofs(result, verbose)]
-    lines += [f"  {words.violation(found)}" for found in result.violations[:_VIOLATIONS_MAX]]
-    hidden = len(result.violations) - _VIOLATIONS_MAX
-    lines += [f"  and {hidden} more in the report"] if hidden > 0 else []
+    lines += _violations(result)
     lines += [*_would_change(result), *_brought_back(result.brought_back), _ledger(result)]
     if not result.slo_met:
         lines.append(
@@ -96,6 +119,12 @@ def facts(result: RunResult, verbose: int = 0) -> list[str]:
         )
     lines += [f"{kind}: {safe(path)}" for kind, path in result.reports.items()]
     return [line for line in lines if line]
+
+
+def _violations(result: RunResult) -> list[str]:
+    lines = [f"  {words.violation(found)}" for found in result.violations[:_VIOLATIONS_MAX]]
+    hidden = len(result.violations) - _VIOLATIONS_MAX
+    return lines + ([f"  and {hidden} more in the report"] if hidden > 0 else [])
 
 
 def _proofs(result: RunResult, verbose: int) -> str:
@@ -126,14 +155,15 @@ def _unproven(result: RunResult) -> str:
     )
 
 
-def _would_change(result: RunResult) -> list[str]:
+def _would_change(result: RunResult, of: str = "dry run") -> list[str]:
     """What a dry run would have brought back, each path with what it would become."""
     if not result.dry_run:
         return []
     rows = [
         f"  {row.kind} {f'{row.workspace}/{row.path}'.lstrip('/')}" for row in result.would_change
     ]
-    return [f"dry run: {plural(len(rows), 'change')} would come back", *map(safe, rows)]
+    verb = "would come back" if of == "dry run" else "that did not come back"
+    return [f"{of}: {plural(len(rows), 'change')} {verb}", *map(safe, rows)]
 
 
 def _brought_back(counts: Mapping[str, int]) -> list[str]:

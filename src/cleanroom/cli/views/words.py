@@ -64,6 +64,8 @@ def phase_end(
 ) -> str:
     """How a phase ended, on one line: its name, what became of it, its exit status and code."""
     words = {"timeout": "timed out", "error": "could not be run", "unverified": "ran no command"}
+    if exit_code is not None:
+        words["unverified"] = "verified nothing"
     text = f"phase {safe(name)} {words.get(result, result)}"
     if result == "passed":
         return f"{text} in {seconds(duration_seconds)}"

@@ -17,11 +17,17 @@ import msgspec
 from cleanroom.backends.base import EnvironmentSpec, ExecResult, Workspace
 from cleanroom.core.text import written_out_on_one_line
 from cleanroom.engine.phases import built_programs, hidden_programs, span_receiver
-from cleanroom.engine.phases.commands import run_commands
+from cleanroom.engine.phases.commands import CommandExecutor, run_commands
 from cleanroom.engine.phases.current_phase import CurrentPhase, phase_attributes, phase_subject
 from cleanroom.engine.phases.environment_spec import environment_spec, host_variables
 from cleanroom.engine.phases.go_standard_library import GoStandardLibrary
 from cleanroom.engine.phases.host_commands import HostCommands
+from cleanroom.engine.phases.interactive import (
+    ShellExecutor,
+    shell_title,
+    shell_variables,
+    shell_verdict,
+)
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.phase_end import PhaseEnd
 from cleanroom.engine.phases.prove import prove
@@ -37,7 +43,7 @@ from cleanroom.engine.phases.verdict import (
 )
 from cleanroom.engine.phases.write_back import WriteBack, WriteBackResult
 from cleanroom.engine.phases.write_back_report import NoteLevel
-from cleanroom.engine.supervision.context import RunContext
+from cleanroom.engine.supervision.context import RunContext, Shell
 from cleanroom.engine.supervision.environments import ObservedEnvironment
 from cleanroom.engine.supervision.supervisor import Supervisor
 from cleanroom.model.errors import CleanroomError, EnvironmentFailed, NothingToVerify
@@ -136,6 +142,10 @@ class PhaseRunner:
         spec = environment_spec(self._context, current, self._supervisor.access(phase.services))
         spec = await self._git.beside(current, spec)
         spec = await self._go.below(current, spec)
+        shell = self._shell_of(phase)
+        if shell is not None:
+            variables = shell_variables(self._context.plan, phase, self._context.caller)
+            spec = msgspec.structs.replace(spec, variables={**spec.variables, **variables})
         observed: ObservedEnvironment | None = None
         results: list[ExecResult] = []
         try:
@@ -146,7 +156,11 @@ class PhaseRunner:
                 await prove(self._context, observed)
                 # Services became ready while the environment was made and proven.
                 await self._supervisor.wait_ready(phase.services)
-                await run_commands(self._context, current, observed.environment, results)
+                executor: CommandExecutor = observed.environment
+                if shell is not None:
+                    title = shell_title(self._context.plan, phase)
+                    executor = ShellExecutor(observed.environment, shell.terminal, title)
+                await run_commands(self._context, current, executor, results)
                 await self._report_left_over(current, observed)
         except EnvironmentFailed:
             if observed is not None and observed.failure is not None:
@@ -154,16 +168,25 @@ class PhaseRunner:
             if observed is None or not observed.ended_for:
                 raise  # no command of ours ended it: the environment broke
         verdict = await self._judge(current, spec, observed, results)
+        if shell is not None:
+            verdict = shell_verdict(verdict)
         if verdict.result == "failed" and not spec.host_root:
             await self._report_outward(current, spec)
         passed = verdict.result == "passed"
         broke_rule = bool(observed.violations or observed.ended_for)
         await workspace.finish_home(passed and not broke_rule)
-        end = PhaseEnd(phase, current.planned, spec, passed, broke_rule, current.span)
+        # What a shell changed is listed as if it had passed: nothing comes back (`shell_plan`).
+        selected = passed or shell is not None
+        end = PhaseEnd(phase, current.planned, spec, selected, broke_rule, current.span)
         written = await self._write_back.write_back(end, workspace)
         if remember and passed:
             await self._remember(current, end, written, remember)
         return verdict, written.conflicts
+
+    def _shell_of(self, phase: PhaseRun) -> Shell | None:
+        """The shell that replaces this phase's commands, where one does."""
+        shell = self._context.shell
+        return shell if shell is not None and shell.replaces(phase) else None
 
     @asynccontextmanager
     async def _with_telemetry(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from cleanroom.backends.base import Backend
 from cleanroom.core.beneath import Folder
@@ -13,10 +14,31 @@ from cleanroom.core.files import relative
 from cleanroom.dependencies.model import NO_ACCESS, Access
 from cleanroom.engine.supervision.output import LogSink, OutputPump, Redacting
 from cleanroom.model.events import Subject
-from cleanroom.model.plan import Plan
+from cleanroom.model.plan import PhaseRun, Plan
 
 # whether workspaces' changes are saved in the run's folder
 Keep = Literal["never", "on-failure", "always"]
+
+
+class Terminal(Protocol):
+    """The caller's terminal, which can be lent to a shell."""
+
+    def lend(self, title: str) -> AbstractAsyncContextManager[int]:
+        """While it is lent: the descriptor of a pseudo-terminal that stands for it.
+
+        `title` is what a person is told before.
+        """
+
+
+class Shell(NamedTuple):
+    """The one phase of a run whose commands an interactive shell replaces."""
+
+    phase: str
+    terminal: Terminal
+
+    def replaces(self, phase: PhaseRun) -> bool:
+        """Whether it is this phase."""
+        return phase.role == "phase" and phase.name == self.phase
 
 
 class RunContext(NamedTuple):
@@ -40,6 +62,8 @@ class RunContext(NamedTuple):
     leads_out: Callable[[str, Sequence[str]], str] = lambda root, shown: ""
     # how phases without a network reach the project's dependencies
     dependencies: Access = NO_ACCESS
+    # the shell that replaces the commands of one phase
+    shell: Shell | None = None
 
     def log_path(self, name: str) -> str:
         """Where the log called `name` is, as a person would look for it:

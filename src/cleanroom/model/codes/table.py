@@ -33,6 +33,7 @@ _AREA_NAMES = (
     "sandbox",
     "service",
     "session",
+    "shell",
     "slo",
     "state",
     "trace",

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import resource
 import select
 import signal
 import socket
+import termios
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import channel
@@ -353,6 +355,8 @@ def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
             # dup2(2) leaves the copy without close-on-exec.
             os.dup2(descriptor, target)
         syscalls.close_range(3)
+        if os.isatty(0):
+            _take_terminal()
         _raise_oom_score()
         os.chdir(order["cwd"])
         _execute_along_path(order["argv"], order["env"])
@@ -370,6 +374,13 @@ def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
             os.write(2, f"{error!r}\n".encode(errors="replace"))
     finally:
         os._exit(status)
+
+
+def _take_terminal() -> None:
+    """Make standard input the controlling terminal of this session, so that job control works."""
+    # The second argument 0 steals it from no other session (ioctl_tty(2)).
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _execute_along_path(words: list[str], variables: dict[str, str]) -> NoReturn:

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -190,6 +191,7 @@ static void become(const char *directory, char **words, char **variables, const 
     settle();
     for (int target = 0; target < count; target++) dup2(streams[target], target);
     syscall(SYS_close_range, 3, ~0U, 0);
+    ioctl(0, TIOCSCTTY, 0); /* where standard input is a terminal, job control needs it; else ENOTTY */
     offer_to_the_killer();
     environ = variables;
     const char *named = directory;
