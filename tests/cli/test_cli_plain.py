@@ -196,7 +196,9 @@ def test_cli_summary_says_how_notices_are_seen() -> None:
     story.finish(span, exit_code=0)
     story.finish(run, exit_code=0)
     result = fold(story.envelopes)
-    assert any("1 notice (2 attempts), -v shows it" in line.text for line in summary(result, ""))
+    lines = [line.text for line in summary(result, "")]
+    assert any("1 notice (2 attempts), -v shows it" in line for line in lines)
+    assert "  a notice fails nothing: network.egress" in lines
     assert all("-v" not in line.text for line in summary(result, "", verbose=1))
 
 

@@ -4,6 +4,7 @@ place in them.
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -316,9 +317,57 @@ def test_attempts_and_exit_status_of_one_phase_are_both_named():
     assert failure.get("message").startswith("CR-PHASE-005 blocked: ")
     assert failure.get("message").endswith(f"; {both}")
     assert json_report(result).count(both.encode()) == 1
-    wrong = page[page.index("What went wrong") :]
-    assert wrong.index(f"failed, {both}, after") < wrong.index("<li>blocked: pid 4711")
+    wrong = page[page.index("Blocked: ") :]
+    assert wrong.index("pid 4711") < wrong.index(f"failed, {both}, after")
+    assert page.count(f"failed, {both}, after") == 1
     assert "exit status 1, exit status 1" not in wrong
+
+
+def test_the_page_leads_with_what_was_blocked_and_what_failed():
+    """Both stand before times and tables; a run in which nothing was blocked says so."""
+    page = html_report(fold(shop())).decode()
+    titles = re.findall(r"<h2>([^<:]+)", page)
+    quiet = html_report(RunResult(outcome="passed")).decode()
+
+    assert titles[:3] == ["Blocked", "Failed", "Timeline"]
+    assert "Blocked: nothing" in quiet
+
+
+def test_rows_after_the_twentieth_are_folded_away_and_still_there():
+    """A flood of attempts does not push what failed out of sight."""
+    row = fold(shop()).violations[0]
+    rows = tuple(
+        msgspec.structs.replace(row, target=Target(host=f"h{number}.example", port=443))
+        for number in range(30)
+    )
+    page = html_report(RunResult(outcome="failed", violations=rows)).decode()
+
+    before, _, folded = page.partition("<details>")
+    assert "h19.example" in before
+    assert "h20.example" not in before
+    assert "and 10 more rows" in folded
+    assert "h29.example" in folded
+
+
+def test_notices_are_told_what_they_are():
+    """In the page and in JUnit, with the place where they are listed."""
+    story = EventLogBuilder()
+    run = begin(story)
+    span = phase(story, run, "test")
+    found = egress("test", severity="notice", count=2)
+    story.tell(msgspec.structs.replace(found, tags=("pycache",)), span)
+    story.finish(span, "passed", exit_code=0)
+    result = msgspec.structs.replace(fold(story.envelopes), reports={"html": "r/page.html"})
+    words = "notice fails nothing: byte code was to be kept beside a tool"
+    (property_,) = (
+        one
+        for one in ElementTree.fromstring(junit(result)).iter("property")
+        if one.get("name") == "notices"
+    )
+
+    assert f"A {words}." in html_report(result).decode()
+    assert property_.get("value") == f"1 notice: a {words}; listed in r/page.html"
+    assert f"  a {words}" in result.explain().splitlines()
 
 
 def test_each_report_has_the_codes_that_the_terminal_shows():

@@ -12,6 +12,7 @@ from cleanroom.evidence.reports.text import (
     counted,
     failing,
     gone_wrong,
+    notice_line,
     phase_name,
     plural,
     seconds,
@@ -124,7 +125,10 @@ def facts(result: RunResult, verbose: int = 0) -> list[str]:
 def _violations(result: RunResult) -> list[str]:
     lines = [f"  {words.violation(found)}" for found in result.violations[:_VIOLATIONS_MAX]]
     hidden = len(result.violations) - _VIOLATIONS_MAX
-    return lines + ([f"  and {hidden} more in the report"] if hidden > 0 else [])
+    lines += [f"  and {hidden} more in the report"] if hidden > 0 else []
+    if notices := notice_line(result):
+        lines.append(f"  {safe(notices)}")
+    return lines
 
 
 def _proofs(result: RunResult, verbose: int) -> str:

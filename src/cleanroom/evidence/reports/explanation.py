@@ -9,6 +9,7 @@ from cleanroom.evidence.reports.text import (
     counted,
     describe_violation,
     failing,
+    notice_line,
     phase_name,
     place_of,
     plain,
@@ -42,6 +43,8 @@ def _lines(result: RunResult) -> Iterator[str]:
         yield f"  {describe_violation(row)}, {place_of(row)}"
     if (hidden := len(result.violations) - ROWS_MAX) > 0:
         yield f"  and {hidden} more in the report"
+    if notices := notice_line(result):
+        yield f"  {notices}"
     yield from (f"service {one.name}: {one.reason}" for one in result.services if one.reason)
     yield from (f"note: {note}" for note in result.notes)
     yield from (f"left behind: {left}" for left in result.ledger.left)

@@ -8,7 +8,7 @@ which escapes it; a content security policy forbids the rest.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from cleanroom.core.text import format_size
@@ -20,18 +20,19 @@ from cleanroom.evidence.reports.html_elements import (
     table,
     table_row,
 )
+from cleanroom.evidence.reports.html_findings import (
+    explained_by,
+    notices,
+    repeat_command,
+    tolerated,
+    what_went_wrong,
+)
 from cleanroom.evidence.reports.markup import Markup, element, join
-from cleanroom.evidence.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
+from cleanroom.evidence.reports.result import CanaryResult, RunResult
 from cleanroom.evidence.reports.style import STYLE
 from cleanroom.evidence.reports.text import (
-    broken_rules,
-    counted,
-    describe_process,
-    describe_violation,
-    failing,
-    judged,
+    gone_wrong,
     phase_name,
-    place_of,
     plural,
     seconds,
     summary_line,
@@ -40,7 +41,6 @@ from cleanroom.evidence.reports.text import (
 from cleanroom.evidence.reports.timeline import narrow_timeline, sparkline, timeline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_BROKEN_MAX = 5  # violations that stand beside the failure; the table below has all
 
 
 def html_report(result: RunResult) -> bytes:
@@ -61,7 +61,7 @@ def html_report(result: RunResult) -> bytes:
 def _sections(result: RunResult) -> Iterable[Markup | None]:
     return (
         _headline(result),
-        _failure(result),
+        *what_went_wrong(result),
         section(
             "Timeline",
             element("div", timeline(result), class_="picture"),
@@ -69,13 +69,11 @@ def _sections(result: RunResult) -> Iterable[Markup | None]:
             element("p", summary_line(result)),
         ),
         section("Phases", _phases(result)),
-        section(
-            f"Found: {', '.join(counted(result)) or 'no violations'}",
-            _violations(result.violations),
-        ),
-        section("Notices", _violations(result.notices)) if result.notices else None,
+        section("The run", _facts(result)),
+        tolerated(result),
         section("Services", _services(result)),
         section("What was held, by dimension", _capabilities(result)),
+        notices(result),
         section("Account", _ledger(result)),
         section("Notes", bullet_list((*result.recoveries, *result.notes))),
         section("Resources", _resources(result)),
@@ -85,24 +83,13 @@ def _sections(result: RunResult) -> Iterable[Markup | None]:
 
 
 def _headline(result: RunResult) -> Markup:
-    began = datetime.fromtimestamp(result.started_unix_ns // 1_000_000_000, UTC).strftime(
-        "%Y-%m-%d %H:%M:%S UTC"
+    """The verdict and, on one line, what tells this run from others."""
+    told = (
+        f"exit {result.exit_code}",
+        f"run {result.run_id}" if result.run_id else "",
+        _began(result),
+        seconds(result.duration_seconds),
     )
-    facts = {
-        "exit code": str(result.exit_code),
-        "run": result.run_id,
-        "started": began,
-        "policy": result.policy,
-        "backend": f"{result.backend} {result.tier}".strip(),
-        "environment": result.environment,
-        "took": (
-            f"{seconds(result.duration_seconds)}, {seconds(result.engine_seconds)} of it the "
-            "engine's own"
-        ),
-        "SLO": f"{seconds(result.slo_seconds)}, {'met' if result.slo_met else 'missed'}",
-        "seed": str(result.seed),
-        "engine": result.version,
-    }
     return element(
         "header",
         element(
@@ -114,17 +101,41 @@ def _headline(result: RunResult) -> Markup:
         element("p", f"DEGRADED: {', '.join(result.degraded)}", class_="alarm")
         if result.degraded
         else None,
-        _error(result.error)
-        or (element("p", result.reason, class_="alarm") if result.reason else None),
-        element(
-            "dl",
-            *(
-                join((element("dt", name), element("dd", value)))
-                for name, value in facts.items()
-                if value
-            ),
-        ),
+        _reason(result),
+        element("p", " · ".join(part for part in told if part), class_="dim"),
     )
+
+
+def _began(result: RunResult) -> str:
+    began = datetime.fromtimestamp(result.started_unix_ns // 1_000_000_000, UTC)
+    return began.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _facts(result: RunResult) -> Markup:
+    engine = seconds(result.engine_seconds)
+    facts = {
+        "policy": result.policy,
+        "backend": f"{result.backend} {result.tier}".strip(),
+        "environment": result.environment,
+        "took": f"{seconds(result.duration_seconds)}, {engine} of it the engine's own",
+        "SLO": f"{seconds(result.slo_seconds)}, {'met' if result.slo_met else 'missed'}",
+        "seed": str(result.seed),
+        "engine": result.version,
+    }
+    rows = (
+        join((element("dt", name), element("dd", value))) for name, value in facts.items() if value
+    )
+    return element("dl", *rows)
+
+
+def _reason(result: RunResult) -> Markup | None:
+    """Why the run did not pass, where no section about a phase says it."""
+    code = result.error.get("code", "")
+    wrong = gone_wrong(result)
+    if wrong and (not code or code in {phase.code for phase in wrong}):
+        return None
+    reason = element("p", result.reason, class_="alarm") if result.reason else None
+    return _error(result.error) or reason
 
 
 def _error(error: dict[str, str]) -> Markup | None:
@@ -133,66 +144,7 @@ def _error(error: dict[str, str]) -> Markup | None:
     hint = f" Hint: {error['hint']}." if error.get("hint") else ""
     code = error.get("code", "")
     words = f"error[{code}]: {error.get('message', '')}.{hint}"
-    return element("div", element("p", words, *_explained_by(code)), class_="alarm")
-
-
-def _explained_by(code: str) -> Sequence[str | Markup]:
-    if not code:
-        return ()
-    return " Explained by ", code_element(f"cleanroom-engine explain {code}"), "."
-
-
-def _failure(result: RunResult) -> Markup | None:
-    phase = failing(result)
-    if phase is None:
-        return None
-    broken = broken_rules(result, phase)
-    hint_is_new = bool(phase.hint) and phase.hint not in phase.reason
-    return section(
-        f"What went wrong: {phase_name(phase)}",
-        element("p", _how_it_ended(phase), *_explained_by(phase.code)),
-        element("p", f"Hint: {phase.hint}") if hint_is_new else None,
-        bullet_list(_first_violations(broken)) if broken else None,
-        element(
-            "pre",
-            "\n".join(phase.excerpt),
-            tabindex="0",
-            role="region",
-            aria_label="the end of its output",
-        )
-        if phase.excerpt
-        else None,
-        element("p", "All of its output: ", code_element(phase.log)) if phase.log else None,
-        element("p", "Run it again: ", code_element(_repeat_command(result, phase))),
-    )
-
-
-def _first_violations(rows: Sequence[ViolationResult]) -> list[str]:
-    hidden = len(rows) - _BROKEN_MAX
-    more = [f"and {plural(hidden, 'more row')} in the table below"] if hidden > 0 else []
-    return [*map(describe_violation, rows[:_BROKEN_MAX]), *more]
-
-
-def _how_it_ended(phase: PhaseResult) -> str:
-    """One sentence with its exit status, and its reason where that says more."""
-    after = f"after {seconds(phase.duration_seconds)}"
-    status = f"exit status {phase.exit_code}" if phase.exit_code is not None else "no exit status"
-    # what led to an exit status stands before it
-    if phase.reason.endswith(status):
-        return f"{phase.result}, {phase.reason}, {after}."
-    reason = f" {phase.reason}" if phase.reason != phase.result else ""
-    return f"{phase.result}, {status}, {after}.{reason}"
-
-
-def _repeat_command(result: RunResult, phase: PhaseResult | None) -> str:
-    """The command that runs the phase again, or the whole run.
-
-    A phase of a workspace cannot be run alone: only a pipeline has workspaces.
-    """
-    command = (
-        ["run", phase.name] if phase and not phase.workspace else ["pipeline", *result.requested]
-    )
-    return shlex.join(["cleanroom-engine", *command])
+    return element("div", element("p", words, *explained_by(code)), class_="alarm")
 
 
 def _phases(result: RunResult) -> Markup:
@@ -223,25 +175,6 @@ def _result_cell(result: str) -> Cell:
     if result in ("passed", "cached"):
         return Cell(result, "good")
     return Cell(result, "dim" if result in ("skipped", "unverified") else "bad")
-
-
-def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
-    return table(
-        ("rule", "what became of it", "process", "target", "times", "where", "how it is known"),
-        (
-            table_row(
-                with_code(row.rule, row.code),
-                f"{row.action}{judged(row)}",
-                describe_process(row.process, row.attribution_gap),
-                f"{row.target} {row.syscall} {row.errno}".strip(),
-                str(row.count),
-                place_of(row),
-                f"{row.mechanism}, {row.certainty}".replace("_", " "),
-            )
-            for row in rows
-        ),
-        "None.",
-    )
 
 
 def _canary_title(canaries: tuple[CanaryResult, ...]) -> str:
@@ -430,7 +363,7 @@ def _evidence(result: RunResult) -> Markup:
     head = result.audit_head
     lines = [
         join(
-            ("Run it again, in the project's folder: ", code_element(_repeat_command(result, None)))
+            ("Run it again, in the project's folder: ", code_element(repeat_command(result, None)))
         ),
         join(("Verify the audit log: ", code_element("cleanroom-engine audit verify"))),
         join(

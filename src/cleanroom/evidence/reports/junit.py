@@ -25,7 +25,14 @@ from cleanroom.evidence.reports.result import (
     ServiceResult,
     ViolationResult,
 )
-from cleanroom.evidence.reports.text import broken_rules, describe_violation, phase_name, plain
+from cleanroom.evidence.reports.text import (
+    broken_rules,
+    describe_violation,
+    notice_line,
+    phase_name,
+    plain,
+    plural,
+)
 
 _ORIGIN = re.compile(r"(?P<file>[^\n]+):(?P<line>\d+):\d+")
 _PATH = re.compile(r"[^\[\]|\n]+")  # what an attachment can name
@@ -209,11 +216,20 @@ def _properties(suite: ElementTree.Element, result: RunResult) -> None:
         "seed": str(result.seed),
         "trace_id": result.trace_id,
         "version": result.version,
+        "notices": _notices(result),
     }
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in shown.items():
         if value:
             ElementTree.SubElement(properties, "property", {"name": name, "value": plain(value)})
+
+
+def _notices(result: RunResult) -> str:
+    """What they are and where they are listed; empty where there is none."""
+    if not result.notices:
+        return ""
+    place = result.reports.get("html", "the page beside this report")
+    return f"{plural(len(result.notices), 'notice')}: {notice_line(result)}; listed in {place}"
 
 
 def _write(suite: ElementTree.Element, project: str, case: _Case) -> None:

@@ -16,6 +16,13 @@ from cleanroom.model.capability import Process
 COMMAND_COLUMNS = 120  # of a command line in a sentence; the whole is in the events
 _MILLISECONDS_BELOW, _MINUTES_FROM = 0.0995, 99.995  # what rounds to 0.10 s, and to 100.00 s
 _LEAST_SECONDS = 0.005  # less than that is not seen in a sum of hundredths
+_NOTICES_NAMED = 3  # kinds of notices on one line: there are hardly more
+# tag of an attempt -> what a notice with it is
+_HABITS = {
+    "resolver": "a resolver's socket was looked for",
+    "pycache": "byte code was to be kept beside a tool",
+    "probe": "a look for what is not there",
+}
 _RESULTS_TO_SHOW = ("failed", "error", "timeout", "cancelled")
 
 # Terminal sequences go silently; what is left of controls is written out, so that it is seen.
@@ -180,7 +187,26 @@ def judged(row: ViolationResult) -> str:
     """The reason of its judgement, to be added to a sentence; empty where the target has it."""
     if row.severity == "tolerated":
         return f", tolerated: {row.reason}"
+    if row.severity == "notice":
+        return f", {notice_kind(row)}"
     return f", {row.reason}" if row.reason and row.reason != str(row.target) else ""
+
+
+def notice_kind(row: ViolationResult) -> str:
+    """What a notice is, in words: a habit of programs, or what was recorded."""
+    habits = [_HABITS[tag] for tag in row.tags if tag in _HABITS]
+    return ", ".join(habits) or row.reason or row.rule
+
+
+def notice_line(result: RunResult) -> str:
+    """What this run's notices are, in one sentence; empty where there is none."""
+    if not result.notices:
+        return ""
+    kinds = list(dict.fromkeys(map(notice_kind, result.notices)))
+    named = "; ".join(kinds[:_NOTICES_NAMED])
+    more = "; and others" if len(kinds) > _NOTICES_NAMED else ""
+    noun = "a notice fails" if len(result.notices) == 1 else "notices fail"
+    return plain(f"{noun} nothing: {named}{more}")
 
 
 def _verb(row: ViolationResult) -> str:
