@@ -11,6 +11,7 @@ from support.container_harness import require
 from support.inside.harness import COLUMNS, CONTAINERS, inside, outside
 from support.inside.rows import ROWS, Row
 
+SLOW = (pytest.mark.slow, pytest.mark.timeout(400))
 CASES = [pytest.param(row, id=row.id, marks=[pytest.mark.slow] if row.slow else []) for row in ROWS]
 
 

@@ -27,4 +27,7 @@ RULE_CODES: dict[str, str] = {
     "resource.pids": "CR-RES-002",
     "resource.time": "CR-RES-003",
     "resource.disk": "CR-RES-004",
+    "resource.connections": "CR-RES-005",
 }
+# What is told, and breaks no rule: no policy has it as a control.
+TOLD_ONLY = frozenset(("resource.connections",))

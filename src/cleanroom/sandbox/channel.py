@@ -178,7 +178,9 @@ INIT_MESSAGES: Direction[protocol.InitMessage] = Direction(
     "copied_up",
 )
 RELAY_ORDERS: Direction[protocol.RelayOrder] = Direction("op", "relay", "drop", "dial")
-RELAY_MESSAGES: Direction[protocol.RelayRefused] = Direction("kind", "refused")
+RELAY_MESSAGES: Direction[protocol.RelayRefused | protocol.RelayFull] = Direction(
+    "kind", "refused", "full"
+)
 FORWARDED: Direction[protocol.Forwarded] = Direction("kind", "forwarded")
 SOCKET_CALLS: Direction[protocol.SocketCallOrder] = Direction(
     "op", "connect", "bind", "listen", "send"

@@ -863,6 +863,15 @@ class RelayRefused(TypedDict):
     source: int
 
 
+class RelayFull(TypedDict):
+    """A relay has as many connections as it has descriptors for: further ones wait."""
+
+    kind: Literal["full"]
+    # as in `Forward`
+    to: str
+    connections: int
+
+
 class Forwarded(TypedDict):
     """Brings a connected socket of somebody who was led to a relay."""
 

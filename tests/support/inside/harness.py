@@ -25,6 +25,8 @@ PROGRAMS = tuple(
     _PROGRAMS / name for name in ("random_tree.py", "asked_service.py", "service_client.py")
 )
 SECONDS = 100.0
+# Of a row that is slow everywhere.
+SLOW_SECONDS = 300.0
 # rustup finds its toolchains in the home folder, which is another one here.
 TOOLCHAIN = {
     "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path("~/.rustup").expanduser())),
@@ -146,7 +148,7 @@ def _call(row: Row, where: Path, column: Column) -> subprocess.CompletedProcess[
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=SECONDS,
+        timeout=SLOW_SECONDS if row.slow else SECONDS,
         umask=0o022,
         **who,
     )

@@ -459,6 +459,16 @@ CONNECTIONS = (
         service=_ASKED_SERVICE,
         port=_PORT,
     ),
+    Row(
+        "service-many",
+        "1,000 connections to a service at once, then 10,000 in turn, and 1,000 again",
+        "true",
+        (f"ulimit -Sn 1024; {_CLIENT} 1000 10000 && {_CLIENT} 1000 1",),
+        "true",
+        service=_ASKED_SERVICE,
+        port=_PORT,
+        slow=True,
+    ),
 )
 
 # title of a table of docs/inside.md -> its rows

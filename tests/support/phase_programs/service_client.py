@@ -1,6 +1,9 @@
-"""A client of `asked_service.py`. Usage: service_client.py PORT half-close|last-word|MANY TURNS
+"""A client of `asked_service.py`.
+
+Usage: service_client.py PORT half-close|last-word|waves MANY|MANY TURNS
 
 MANY connections are open at once, and then TURNS follow one another.
+With "waves" the first half is answered and closed before the last is read.
 """
 
 import socket
@@ -59,9 +62,23 @@ def many(at_once, in_turn):
             assert end.recv(6, socket.MSG_WAITALL) == b"%06d" % number
 
 
+def waves(many):
+    ends = [connected() for _ in range(many)]
+    for end in ends:
+        end.sendall(b"here")
+    for wave in (ends[: many // 2], ends[many // 2 :]):
+        for end in wave:
+            assert end.recv(4, socket.MSG_WAITALL) == b"here"
+        time.sleep(0.5)
+        for end in wave:
+            end.close()
+
+
 if sys.argv[2] == "half-close":
     half_close()
 elif sys.argv[2] == "last-word":
     last_word()
+elif sys.argv[2] == "waves":
+    waves(int(sys.argv[3]))
 else:
     many(int(sys.argv[2]), int(sys.argv[3]))

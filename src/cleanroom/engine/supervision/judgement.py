@@ -11,6 +11,7 @@ from cleanroom.core.patterns import any_matches
 from cleanroom.core.text import written_out_on_one_line
 from cleanroom.model.capability import Attempt, aggregation_key, bracketed
 from cleanroom.model.policy import Policy
+from cleanroom.model.rule_codes import TOLD_ONLY
 
 Severity = Literal["violation", "notice", "tolerated"]
 # Attempts that well-behaved programs make unintentionally: byte code beside a mounted tool,
@@ -45,6 +46,8 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
         return "notice", ", ".join(attempt.tags)
     if INDEX_TAG in attempt.tags:
         return "notice", "git refreshes the index of a repository that is shown read-only"
+    if attempt.rule in TOLD_ONLY:
+        return "notice", "further connections wait until one of them ends"
     if attempt.outcome == "observed" and attempt.rule == RECORD_RULE:
         return "notice", "allowed at this level, and recorded"
     harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)

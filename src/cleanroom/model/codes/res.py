@@ -61,4 +61,18 @@ CODES = (
             cleanroom.reason = "the build keeps debug symbols"
         """,
     ),
+    Code(
+        "CR-RES-005",
+        title="connections to a service wait for descriptors",
+        text="""
+            A notice, and no violation.
+            A connection to a service or a declared host takes two descriptors of the relay in
+            between, and the engine was started with a hard limit of descriptors that is reached:
+            further clients wait until a connection ends, which may look as if the service did not
+            answer.
+            Close connections that are not used, or raise the hard limit where the engine is
+            started.
+        """,
+        example="$ ulimit -Hn  # where the engine is started: 4096 is for 1,984 clients",
+    ),
 )

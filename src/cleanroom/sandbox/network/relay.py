@@ -28,9 +28,9 @@ from cleanroom.sandbox.network.streams import Connection
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Dial as DialOrder
-    from cleanroom.sandbox.protocol import RelayRefused, WardenMessage
+    from cleanroom.sandbox.protocol import RelayFull, RelayRefused, WardenMessage
 
-# Threads that connect at once; a connection beyond that is reset.
+# Threads that connect at once; a connection beyond that waits for one of them.
 DIALLING_MOST = 64
 # Descriptors that a relay takes where it may, for 16,000 connections at once, and how many of them
 # are for orders, listening sockets and what a dial opens.
@@ -63,11 +63,14 @@ class Relay:
         # Sockets that wait for free descriptors: their clients stay in the kernel's queue.
         self._paused: list[tuple[Any, _Forward]] = []
         self._connections_most = 1
+        # It was said that connections wait, and since then there was one always.
+        self._full_said = False
 
     def serve(self) -> None:
         """Carry out `protocol.RelayOrder`s and forward connections until the channel ends.
 
-        An address that no declaration opens is reported as `protocol.RelayRefused`.
+        An address that no declaration opens is reported as `protocol.RelayRefused`, connections
+        that have to wait as `protocol.RelayFull`.
         """
         self._connections_most = _connections_most()
         self._orders.setblocking(False)
@@ -105,6 +108,9 @@ class Relay:
             arrived = channel.RELAY_ORDERS.receive(self._orders)
         except BlockingIOError:
             return True
+        except ConnectionResetError:
+            # Whoever ordered is gone and had not read a report (unix(7)).
+            return False
         if arrived is None:
             return False
         order, descriptors = arrived
@@ -146,6 +152,10 @@ class Relay:
 
     def _accept(self, listening: Any, forward: _Forward) -> None:
         if len(self._connections) + self._dialling >= self._connections_most:
+            self._report_full(forward)
+            self._pause(listening, forward)
+            return
+        if self._dialling >= DIALLING_MOST:
             self._pause(listening, forward)
             return
         try:
@@ -155,6 +165,7 @@ class Relay:
             return
         except OSError as error:
             if error.errno in _NO_DESCRIPTOR:
+                self._report_full(forward)
                 self._pause(listening, forward)
             # Else it was dropped a moment ago.
             elif listening.fileno() >= 0:
@@ -170,9 +181,6 @@ class Relay:
             forward = forward._replace(target=target)
         if not self._slow:
             self._add(inside, self._connect(inside, forward))
-            return
-        if self._dialling >= DIALLING_MOST:
-            _reset(inside)
             return
         self._dialling += 1
 
@@ -192,6 +200,17 @@ class Relay:
         if self._connections or self._dialling:
             self._selector.unregister(listening)
             self._paused.append((listening, forward))
+
+    def _report_full(self, forward: _Forward) -> None:
+        """Say once that clients wait, and again if it happens after all connections have ended."""
+        if self._full_said:
+            return
+        self._full_said = True
+        connections = len(self._connections) + self._dialling
+        report: RelayFull = {"kind": "full", "to": forward.target, "connections": connections}
+        # Of a service the warden reads the other end of its orders.
+        with contextlib.suppress(OSError):
+            channel.RELAY_MESSAGES.send(forward.reports or self._orders, report)
 
     def _resume(self) -> None:
         while self._paused:
@@ -270,6 +289,7 @@ class Relay:
             if self._watched.pop(end, 0):
                 self._selector.unregister(end)
             _reset(end) if reset else end.close()
+        self._full_said = self._full_said and bool(self._connections)
         self._resume()
 
 

@@ -28,6 +28,7 @@ _COUNTER = ("cgroup", "counter", "the group's counter")
 _SIGNAL = ("rlimit", "inferred", "the signal")
 _MEMORY = _Limit("resource.memory", "memory", "killed", *_COUNTER)
 _PIDS = _Limit("resource.pids", "processes", "blocked", *_COUNTER)
+_CONNECTIONS = _Limit("resource.connections", "", "observed", "relay", "counter", "the relay")
 _DISK = _Limit("resource.disk", "file of", "killed", *_SIGNAL)
 
 
@@ -69,6 +70,11 @@ class LimitReports:
         # setrlimit(2): beyond RLIMIT_FSIZE the writer gets SIGXFSZ.
         self._report(_DISK, int(status == 128 + signal.SIGXFSZ), command)
 
+    def report_connections(self, to: str, most: int) -> None:
+        """Emit an attempt for connections to `to` that wait until one of `most` ends."""
+        text = f"{most} connections at once to {to}"
+        self._emit_attempt(_CONNECTIONS, text, 1, None, "the relay does not tell who connects")
+
     def _counters(self) -> cgroups.Counters | None:
         return self._group.counters() if self._group is not None else None
 
@@ -78,6 +84,12 @@ class LimitReports:
         gap = f"{limit.source} names no process"
         if command:
             gap += "; this is the command under which it happened"
+        text = f"{limit.word} {self._shown[limit.rule]}"
+        self._emit_attempt(limit, text, count, command, gap)
+
+    def _emit_attempt(
+        self, limit: _Limit, text: str, count: int, command: Process | None, gap: str
+    ) -> None:
         now = time.time_ns()
         self._emit(
             {
@@ -86,7 +98,7 @@ class LimitReports:
                 "outcome": limit.outcome,
                 "mechanism": limit.mechanism,
                 "certainty": limit.certainty,
-                "target": {"limit": f"{limit.word} {self._shown[limit.rule]}"},
+                "target": {"limit": text},
                 "process": command,
                 "attribution_gap": gap,
                 "syscall": "",

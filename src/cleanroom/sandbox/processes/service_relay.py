@@ -15,7 +15,7 @@ from cleanroom.sandbox.network import relay
 from cleanroom.sandbox.network.dial import Service
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import Identity, RelayOrder
+    from cleanroom.sandbox.protocol import Identity, RelayFull, RelayOrder, RelayRefused
 
 _FOLDER = constants.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -60,6 +60,11 @@ class ServiceRelay:
         # It has ended, which the warden's next poll(2) finds.
         with contextlib.suppress(OSError):
             channel.RELAY_ORDERS.send(self._channel, order, descriptors)
+
+    def receive(self) -> RelayRefused | RelayFull | None:
+        """A report of the relay; None once it has ended."""
+        arrived = channel.RELAY_MESSAGES.receive(self._channel)
+        return arrived[0] if arrived is not None else None
 
     def close(self) -> None:
         """End the relay."""

@@ -250,7 +250,7 @@ class Warden:
             self._relay = self._start_relay()
             # Connections through a killed relay would hang. The service ends with its relay, and
             # starts again with another one.
-            self._handlers[self._relay.fileno()] = lambda: False
+            self._handlers[self._relay.fileno()] = self._handle_service_relay
             self._poll.register(self._relay.fileno(), select.POLLIN)
         self._relay.send(order, descriptors)
 
@@ -392,9 +392,20 @@ class Warden:
             self._poll.unregister(self._egress_reports.fileno())
             return
         report = arrived[0]
+        if report["kind"] == "full":
+            self._limits.report_connections(report["to"], report["connections"])
+            return
         outside = Outside.parsed(report["to"])
         source = report["source"]
         self._recorder.record_relay_refusal(outside.host, outside.port, report["ip"], source)
+
+    def _handle_service_relay(self) -> bool:
+        """Take a report of the service's relay; False when that has ended."""
+        assert self._relay is not None, "its descriptor is watched"
+        report = self._relay.receive()
+        if report is not None and report["kind"] == "full":
+            self._limits.report_connections(report["to"], report["connections"])
+        return report is not None
 
     # --- proofs
 

@@ -20,8 +20,8 @@ from cleanroom.sandbox.kernel import privileges, process_tree, syscalls
 from cleanroom.sandbox.network import dns, peers
 from cleanroom.sandbox.network.dial import Service
 from cleanroom.sandbox.processes import forward_sockets, init, service_relay, warden
+from cleanroom.sandbox.processes.port_owners import PortOwners
 from cleanroom.sandbox.processes.service_relay import ServiceRelay
-from cleanroom.sandbox.seccomp_notify import sockets
 from cleanroom.sandbox.seccomp_notify.network_hostns import ForwardChannel
 from cleanroom.sandbox.seccomp_notify.recorder import Environment
 from cleanroom.sandbox.seccomp_notify.recorder_hostns import HostnsAccess, HostnsRecorder
@@ -123,7 +123,8 @@ class HostnsWarden(warden.Warden):
 
         This process has given up its privileges, so the relay has none.
         """
-        service = Service(self._socket_folders, self._belongs, self._owns_port)
+        owners = PortOwners(self._proc, self._init.pid)
+        service = Service(self._socket_folders, self._belongs, owners.owns)
         return ServiceRelay(service, None, (self._control, self._init.end))
 
     def _belongs(self, end: socket.socket, peer: peers.Peer) -> bool:
@@ -133,11 +134,6 @@ class HostnsWarden(warden.Warden):
             return pid == self._own_pid or process_tree.within(pid, self._init.pid)
 
         return peers.living(end, peer, is_ours)
-
-    def _owns_port(self, port: int) -> bool:
-        listening = sockets.receiving_inodes(self._proc, "tcp", socket.inet_aton("127.0.0.1"), port)
-        ours = sockets.inodes_open_in(self._proc, self._tree())
-        return bool(listening) and ours.issuperset(listening)
 
     def _initial_handlers(self) -> dict[int, warden.Handler]:
         return super()._initial_handlers() | {self._keeper: lambda: False}

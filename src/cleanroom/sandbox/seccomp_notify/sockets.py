@@ -8,6 +8,7 @@ the time when the recorder made the socket for the caller.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -16,14 +17,13 @@ from typing import Protocol
 
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller
+from cleanroom.sandbox.network import listeners
 from cleanroom.sandbox.network.host_network import SocketKind
 
 # duplicates; past it those of sockets that no process has open any more are closed
 _TRACKED_MOST = 512
 # inodes that are remembered: more sockets than an environment can have open
 _OWNED_MOST = 1 << 16
-# TCP_LISTEN in the tables of /proc/net
-_TCP_LISTEN = "0A"
 
 
 class Sockets(Protocol):
@@ -188,8 +188,23 @@ def kind_of(sock: socket.socket) -> SocketKind:
 
 def inodes_open_in(proc_fd: int, pids: Iterable[int]) -> set[int]:
     """Inodes of the sockets that these processes have open, as far as we may look into them."""
-    numbers = (_socket_inode(link) for pid in pids for link in _links(proc_fd, str(pid)))
-    return {number for number in numbers if number is not None}
+    return {number for pid in pids for number in descriptors_of_sockets(proc_fd, pid)}
+
+
+def descriptors_of_sockets(proc_fd: int, pid: int) -> dict[int, int]:
+    """The sockets that a process has open, as far as we may look: inode -> descriptor."""
+    links = _links(proc_fd, str(pid))
+    numbers = ((_socket_inode(link), descriptor) for descriptor, link in links.items())
+    return {number: descriptor for number, descriptor in numbers if number is not None}
+
+
+def has_socket_at(proc_fd: int, pid: int, descriptor: int, number: int) -> bool:
+    """Whether this descriptor of a process is the socket of this inode."""
+    try:
+        link = os.readlink(f"{pid}/fd/{descriptor}", dir_fd=proc_fd)
+    except OSError:
+        return False
+    return _socket_inode(link) == number
 
 
 def receiving_inodes(proc_fd: int, protocol: str, address: bytes, port: int) -> list[int]:
@@ -197,17 +212,27 @@ def receiving_inodes(proc_fd: int, protocol: str, address: bytes, port: int) -> 
 
     A TCP socket receives where it listens, a UDP socket where it is bound.
     """
+    if protocol == "tcp":
+        with contextlib.suppress(OSError):
+            return [
+                each.inode for each in listeners.listeners(port) if _receives(each.address, address)
+            ]
     found = []
     # an IPv6 socket may receive for an IPv4 address too (ipv6(7))
     for table in (protocol, f"{protocol}6"):
         for bound_to, state, number in _rows(proc_fd, table, port):
-            receives = state == _TCP_LISTEN or protocol == "udp"
-            if receives and (not any(bound_to) or _unmapped(bound_to) == _unmapped(address)):
+            receives = state == constants.TCP_LISTEN or protocol == "udp"
+            if receives and _receives(bound_to, address):
                 found.append(number)
     return found
 
 
-def _rows(proc_fd: int, table: str, port: int) -> list[tuple[bytes, str, int]]:
+def _receives(bound_to: bytes, address: bytes) -> bool:
+    """Whether a socket that is bound to an address receives at another one."""
+    return not any(bound_to) or _unmapped(bound_to) == _unmapped(address)
+
+
+def _rows(proc_fd: int, table: str, port: int) -> list[tuple[bytes, int, int]]:
     """Local address, state and inode of the sockets at a port."""
     ending = f":{port:04X}".encode()
     rows = []
@@ -221,7 +246,7 @@ def _rows(proc_fd: int, table: str, port: int) -> list[tuple[bytes, str, int]]:
             # each 32-bit word is in the machine's byte order
             words = bytes.fromhex(address)
             swapped = (words[at : at + 4][::-1] for at in range(0, len(words), 4))
-            rows.append((b"".join(swapped), columns[3], int(columns[9])))
+            rows.append((b"".join(swapped), int(columns[3], 16), int(columns[9])))
     return rows
 
 
@@ -235,20 +260,21 @@ def _table(proc_fd: int, name: str) -> bytes:
         return file.read()
 
 
-def _links(proc_fd: int, pid: str) -> list[str]:
+def _links(proc_fd: int, pid: str) -> dict[int, str]:
     """Targets of a process's descriptors."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    try:
+    found = {}
+    # it has just ended
+    with contextlib.suppress(OSError):
         folder = os.open(f"{pid}/fd", flags, dir_fd=proc_fd)
-    except OSError:
-        return []
-    try:
-        return [os.readlink(name, dir_fd=folder) for name in os.listdir(folder)]
-    except OSError:
-        # it has just ended, or closed one
-        return []
-    finally:
-        os.close(folder)
+        try:
+            for name in os.listdir(folder):
+                # it has just closed this one
+                with contextlib.suppress(OSError):
+                    found[int(name)] = os.readlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
+    return found
 
 
 def _descriptor_link(caller: Caller, descriptor: int) -> str:
