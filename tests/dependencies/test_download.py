@@ -49,6 +49,9 @@ def slow_server() -> Iterator[str]:
                     while not ended.wait(IDLE_SECONDS / 10):
                         self.wfile.write(more)
                 return
+            if self.path in ("/404", "/403"):
+                self.send_error(int(self.path[1:]))
+                return
             self.send_response(200)
             self.send_header("Content-Length", str(len(BODY)))
             self.end_headers()
@@ -70,10 +73,10 @@ def slow_server() -> Iterator[str]:
     server.server_close()
 
 
-def downloaded(folder: Path, host: str, path: str) -> dict[str, Any]:
+def downloaded(folder: Path, host: str, path: str, **more: object) -> dict[str, Any]:
     """The last line that the program says of one file."""
     orders = {
-        "files": [{"url": f"http://{host}{path}", "limit": 1000}],
+        "files": [{"url": f"http://{host}{path}", "limit": 1000, **more}],
         "hosts": [host],
         "retries": 1,
         "idle_seconds": IDLE_SECONDS,
@@ -110,6 +113,15 @@ def test_a_server_that_answers_is_not(tmp_path: Path, slow_server: str):
     """The file is there, whole."""
     assert downloaded(tmp_path, slow_server, "/") == {"n": 0, "done": len(BODY)}
     assert (tmp_path / "0").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("status", ["404", "403"])
+def test_an_optional_file_that_is_not_there_is_empty(tmp_path: Path, slow_server: str, status: str):
+    """And is an error where it is none."""
+    assert downloaded(tmp_path, slow_server, f"/{status}")["kind"] in ("absent", "refused")
+    said = downloaded(tmp_path, slow_server, f"/{status}", optional=True)
+    assert said == {"n": 0, "done": 0}
+    assert (tmp_path / "0").read_bytes() == b""
 
 
 def test_a_window_that_is_not_over_is_not_judged(monkeypatch: pytest.MonkeyPatch):

@@ -318,8 +318,7 @@ class FakeSession:
         return ToolResult(self.exit_code, b"[INFO] x\n[ERROR] no parent\n", self.folder)
 
     async def read(self, pages: list[Page]) -> list[bytes]:
-        if not self.digest:
-            raise DependencyUnavailable("CR-FETCH-003", "x", hint="y")
+        assert all(page.optional for page in pages)
         return [self.digest for _ in pages]
 
     def note(self, problem: Problem) -> None:
@@ -352,6 +351,35 @@ async def test_a_repository_without_digests_is_pinned_on_first_use(tmp_path: Pat
     (tmp_path / "answer").write_text(f"repository\tcentral\t{CENTRAL}\n")
     _, (artifact,) = await resolved(FakeSession(tmp_path, digest=b""))
     assert artifact.digest == ""
+
+
+OWN = "<id>own</id><url>https://own.example/m2</url>"
+PROFILE = (
+    "<profiles><profile><id>p</id><repositories><repository>{}</repository></repositories>"
+    "</profile></profiles>"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (f"<mirrors><mirror>{OWN}<mirrorOf>*</mirrorOf></mirror></mirrors>", 0),
+        (f"<mirrors><mirror>{OWN}<mirrorOf>central</mirrorOf></mirror></mirrors>", 0),
+        (f"<mirrors><mirror>{OWN}<mirrorOf>*,!central</mirrorOf></mirror></mirrors>", 1),
+        (PROFILE.format(OWN), 1),
+        ("", 0),
+    ],
+)
+def test_that_another_repository_may_give_what_the_own_lacks_is_said(
+    tmp_path: Path, settings: str, said: int
+):
+    """Only where the caller has one of their own, and Maven asks a further one."""
+    (tmp_path / ".m2").mkdir()
+    (tmp_path / ".m2/settings.xml").write_text(f"<settings>{settings}</settings>")
+    own = manager(tmp_path)
+    cautions = own.read(found("<project/>")).cautions
+    assert len(cautions) == said
+    assert all("repo.maven.apache.org" in one and "own.example" in one for one in cautions)
 
 
 async def test_what_maven_could_not_do_is_named(tmp_path: Path):

@@ -59,8 +59,8 @@ A dash is what no test has shown.
 - **Poetry** is part of pip's row: the packages of `poetry.lock` are fetched and verified, and
   `poetry install` finds them in its own cache, with Poetry 1.8 and 2 ([python.md](python.md)).
   A Poetry that an earlier phase installs is not there when that cache is filled.
-- **Maven** has no lock for a registry to contradict: what it resolved is pinned on first use, with
-  the digests that the repository gives ([java.md](java.md)).
+- **Maven** has no lock for a registry to contradict: what it resolved is pinned on first use, and
+  "verified" is by the digests that the repository itself gives ([java.md](java.md)).
 - **Gradle** is recognised by `init` and not fetched: its plugins are code that runs to find out
   what is needed, and Debian 12, on which these tests run, has its version 4.4 of 2018 only.
 - **pipenv, PDM, conda, Bun, Composer, Bundler, NuGet** and others are not known: their packages

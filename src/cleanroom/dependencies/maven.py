@@ -68,6 +68,8 @@ _ANSWER_MAX = 4 << 20
 # Programs of some seconds gain nothing by Java's second compiler, which took half of their time.
 # Not every machine of Java has two.
 _QUICK = "-XX:+IgnoreUnrecognizedVMOptions -XX:TieredStopAtLevel=1"
+# Milliseconds of silence; Maven's own are half an hour. The second is that of Maven before 3.9.
+_TIMEOUTS = ("-Daether.connector.requestTimeout=30000", "-Dmaven.wagon.rto=30000")
 # Needs Maven 3, whose parts the program replaces, and a compiler for it.
 _SCRIPT = r"""
 about=$(mvn -B --version) || { echo "$about"; exit 1; }
@@ -138,8 +140,22 @@ class Maven(Manager):
         # Maven gets the plugins of every project too, and no file pins those
         unresolved = (*names, "plugins and all that these need")
         return Lock(
-            unresolved=unresolved, unpinned=unresolved, problems=tuple(self._problems(found, poms))
+            unresolved=unresolved,
+            unpinned=unresolved,
+            problems=tuple(self._problems(found, poms)),
+            cautions=tuple(self._cautions(found)),
         )
+
+    def _cautions(self, found: Found) -> Iterable[str]:
+        """Maven takes a version of the first repository that has it, whoever put it there."""
+        hosts = self._hosts(found)
+        if self._own.mirrors_central:
+            hosts -= {host_of(CENTRAL)} - self.named_hosts()
+        if self.named_hosts() and len(hosts) > 1:
+            yield (
+                f"any of {len(hosts)} repositories may give what no lock pins "
+                f"({', '.join(sorted(hosts))}): name a mirror of all of them in settings.xml"
+            )
 
     def _problems(self, found: Found, poms: Iterable[Node]) -> Iterable[Problem]:
         for one in dict.fromkeys(one for pom in poms for one in repositories(pom)):
@@ -192,8 +208,9 @@ class Maven(Manager):
         for problem in (*_answered(answer), *_moving(files)):
             session.note(problem)
         fixed = [one for one in files if not moving(one.artifact)]
-        pages = [Page(f"{one.artifact.url}.sha1") for one in fixed]
-        digests = map(_sha1, await _read_all(session, pages))
+        # One that a repository lacks leaves the others in force.
+        pages = [Page(f"{one.artifact.url}.sha1", optional=True) for one in fixed]
+        digests = map(_sha1, await session.read(pages))
         pinned = {
             _with_digest(one.artifact, digest): one.path
             for one, digest in zip(fixed, digests, strict=True)
@@ -212,6 +229,7 @@ class Maven(Manager):
             *("-s", "settings.xml", "-f", f"project/{found.name}"),
             f"-Dmaven.repo.local={WORK}/repository",
             "-Dmaven.artifact.threads=16",
+            *_TIMEOUTS,
             f"-Dmaven.ext.class.path={WORK}/extension",
             f"-Dcleanroom.answer={WORK}/answer",
             f"-Dcleanroom.hosts={','.join(sorted(hosts))}",
@@ -372,14 +390,6 @@ def _moving(files: Iterable[Inside]) -> Iterable[Problem]:
             why="a snapshot is another file tomorrow",
             hint="name a released version",
         )
-
-
-async def _read_all(session: Session, pages: Sequence[Page]) -> Sequence[bytes]:
-    """The documents; empty ones where the repository lacks one of them."""
-    try:
-        return await session.read(pages)
-    except DependencyUnavailable:
-        return [b""] * len(pages)
 
 
 def _sha1(document: bytes) -> str:

@@ -53,8 +53,19 @@ class MavenSettings(NamedTuple):
     @property
     def mirrors_all(self) -> bool:
         """Whether a mirror stands for every repository."""
+        mirrored = self._mirrored()
+        return any("*" in names and not _excepted(names) for names in mirrored)
+
+    @property
+    def mirrors_central(self) -> bool:
+        """Whether a mirror stands for Maven's own repository."""
+        own = {"*", "external:*", "central"}
+        return any(own & names and "!central" not in names for names in self._mirrored())
+
+    def _mirrored(self) -> list[set[str]]:
+        """The patterns of repositories that each mirror stands for."""
         patterns = (node.value("mirrorOf") for node in self.root.at("mirrors/mirror"))
-        return any("*" in pattern.split(",") for pattern in patterns)
+        return [{name.strip() for name in pattern.split(",")} for pattern in patterns]
 
     def login(self, url: str) -> tuple[str, str] | None:
         """User and password for an address that these settings name; None where there are none."""
@@ -98,6 +109,10 @@ def is_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def _excepted(names: set[str]) -> bool:
+    return any(name.startswith("!") for name in names)
 
 
 def _filled(node: Node, variables: Mapping[str, str]) -> Node:

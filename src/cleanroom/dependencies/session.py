@@ -25,6 +25,7 @@ class Page(NamedTuple):
 
     url: str
     accept: str = ""
+    optional: bool = False  # its document is empty where the registry has none
 
 
 class ToolRun(NamedTuple):

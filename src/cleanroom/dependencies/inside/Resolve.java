@@ -19,6 +19,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import javax.inject.Inject;
 import javax.inject.Named;
 import javax.inject.Singleton;
@@ -55,6 +56,10 @@ import org.eclipse.aether.repository.AuthenticationSelector;
 import org.eclipse.aether.repository.MirrorSelector;
 import org.eclipse.aether.repository.RemoteRepository;
 import org.eclipse.aether.resolution.DependencyRequest;
+import org.eclipse.aether.transfer.AbstractTransferListener;
+import org.eclipse.aether.transfer.TransferCancelledException;
+import org.eclipse.aether.transfer.TransferEvent;
+import org.eclipse.aether.transfer.TransferListener;
 import org.eclipse.sisu.Priority;
 
 /**
@@ -210,6 +215,7 @@ public class Resolve extends AbstractMavenLifecycleParticipant {
             answer("repository", repository.getId(), CENTRAL);
             return new RemoteRepository.Builder(repository).setUrl(CENTRAL).build();
         });
+        own.setTransferListener(new Pace(own.getTransferListener()));
         // Maven sends the login of a server's id to whatever address a project gives that id.
         AuthenticationSelector logins = own.getAuthenticationSelector();
         own.setAuthenticationSelector(
@@ -406,6 +412,97 @@ public class Resolve extends AbstractMavenLifecycleParticipant {
                         session.getRepositorySession(), new DependencyRequest(collected, null));
             } catch (Exception error) {
                 missing(entry, error);
+            }
+        }
+    }
+
+    // --- repositories that never end a file
+
+    /**
+     * Ends Maven where a file comes too slowly: one byte now and then is no silence.
+     *
+     * <p>No file can be cancelled by itself: Maven tells of bytes by the buffer.
+     */
+    private static final class Pace extends AbstractTransferListener {
+        private static final long WINDOW = 60; // seconds
+        private static final long SLOWEST = 100; // bytes a second, as of the engine's downloads
+        private final TransferListener next;
+        // of each file that is on its way: when its window began, and the bytes before it
+        private final Map<String, long[]> windows = new ConcurrentHashMap<>();
+        private final Map<String, Long> bytes = new ConcurrentHashMap<>();
+
+        Pace(TransferListener next) {
+            this.next = next;
+            Thread watch = new Thread(this::watch);
+            watch.setDaemon(true);
+            watch.start();
+        }
+
+        private void watch() {
+            while (true) {
+                try {
+                    Thread.sleep(1000);
+                } catch (InterruptedException error) {
+                    return;
+                }
+                for (Map.Entry<String, long[]> one : windows.entrySet()) {
+                    long now = System.nanoTime();
+                    long[] window = one.getValue();
+                    long seconds = (now - window[0]) / 1_000_000_000L;
+                    long had = bytes.getOrDefault(one.getKey(), 0L);
+                    if (seconds < WINDOW) {
+                        continue;
+                    }
+                    if (had - window[1] < SLOWEST * seconds) {
+                        System.out.println(
+                                "[ERROR] " + one.getKey() + ": less than " + SLOWEST
+                                + " bytes a second");
+                        System.out.flush();
+                        Runtime.getRuntime().halt(1);
+                    }
+                    windows.replace(one.getKey(), window, new long[] {now, had});
+                }
+            }
+        }
+
+        private static String key(TransferEvent event) {
+            return event.getResource().getRepositoryUrl() + event.getResource().getResourceName();
+        }
+
+        private void ended(TransferEvent event) {
+            windows.remove(key(event));
+            bytes.remove(key(event));
+        }
+
+        @Override
+        public void transferInitiated(TransferEvent event) throws TransferCancelledException {
+            windows.put(key(event), new long[] {System.nanoTime(), 0});
+            if (next != null) {
+                next.transferInitiated(event);
+            }
+        }
+
+        @Override
+        public void transferProgressed(TransferEvent event) throws TransferCancelledException {
+            bytes.put(key(event), event.getTransferredBytes());
+            if (next != null) {
+                next.transferProgressed(event);
+            }
+        }
+
+        @Override
+        public void transferSucceeded(TransferEvent event) {
+            ended(event);
+            if (next != null) {
+                next.transferSucceeded(event);
+            }
+        }
+
+        @Override
+        public void transferFailed(TransferEvent event) {
+            ended(event);
+            if (next != null) {
+                next.transferFailed(event);
             }
         }
     }

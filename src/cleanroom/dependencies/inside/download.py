@@ -104,6 +104,12 @@ class Downloader:
                 if last:
                     time.sleep(0.25 * 2**attempt)
                     continue
+                # Storage that lists nothing refuses what it lacks.
+                lacks = failure.kind in ("absent", "refused")
+                if lacks and self._files[number].get("optional"):
+                    with open(os.path.join(self._folder, str(number)), "wb"):
+                        _report({"n": number, "done": 0})
+                    return True
                 _report({"n": number, "failed": failure.reason, "kind": failure.kind})
                 # A person wants to know the first one, and not to wait for a thousand others.
                 self._stopped.set()

@@ -106,7 +106,10 @@ class FetchSession:
         """The documents, in order. Raises as `dependencies.session.Session` says."""
         if not pages:
             return []
-        orders = [self._order(page.url, PAGE_BYTES, page.accept) for page in pages]
+        orders = [
+            {**self._order(page.url, PAGE_BYTES, page.accept), "optional": page.optional}
+            for page in pages
+        ]
         names = [page.url for page in pages]
         folder = await self._download(orders, names)
         sizes = (os.lstat(folder / str(number)).st_size for number in range(len(pages)))

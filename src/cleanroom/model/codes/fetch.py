@@ -111,7 +111,8 @@ CODES = (
         title="a package may come from any of several indexes",
         text="""
             The package manager has several indexes, and no digest pins the package: the highest
-            version is taken, whichever index has it.
+            version is taken, whichever index has it; Maven takes what its first repositories lack
+            from the next one.
             Somebody who puts the name of a company's own package into a public index gives that one
             ("dependency confusion").
             What a lock pins by its digest comes from nobody else.
