@@ -48,6 +48,29 @@ async def test_a_command_s_end_is_told_as_a_shell_tells_it(
         assert (await run(environment, text))[0].exit_code == code
 
 
+async def test_what_was_written_above_prepared_data_is_there_after_a_restart(
+    entered: Entered, phase: Phase
+):
+    """A service that was killed begins again with its data: overlayfs refuses the layer of a
+    volatile overlay until the mark of it is gone.
+    """
+    async with entered() as backend:
+        data, prepared = backend.scratch / "data", backend.scratch / "prepared"
+        await backend.folder(data)
+        prepared.mkdir()
+        (prepared / "first").write_text("prepared\n")
+        mount = Mount(source=str(data), target="/data", writable=True, above=str(prepared))
+        spec = phase(**BARE, mounts=(mount,))
+        async with backend.environment(spec) as environment:
+            await run(environment, "echo written > /data/second")
+            await environment.kill()
+        async with backend.environment(spec) as environment:
+            result, output = await run(environment, "cat /data/first /data/second")
+
+    assert result.exit_code == 0
+    assert "prepared\nwritten\n" in output
+
+
 async def test_the_folder_of_a_live_environment_is_not_removed(entered: Entered, phase: Phase):
     """CLN-23: it is left, and the ledger names who uses it; when that has ended it goes."""
     async with entered() as backend:

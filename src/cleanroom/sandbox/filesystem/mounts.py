@@ -8,6 +8,7 @@ sees them, and attached with move_mount(2).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -358,6 +359,10 @@ def _map_ids(tree: int, clone: _Clone) -> None:
             raise
 
 
+# Where overlayfs marks the work folder of the uppermost layer (ovl_create_volatile_dirty).
+_VOLATILE_MARK = "l0/work/work/incompat/volatile"
+
+
 def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
     """Mount an overlay: the lower folder, kept ones and layers above it, the newest written.
 
@@ -383,6 +388,11 @@ def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
     # so neither a first change of a file nor the end has to wait for the disk.
     # userxattr (since 5.11): marks are user.overlay.*, which need no CAP_SYS_ADMIN.
     options = f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr,volatile"
+    # A volatile overlay leaves a mark, so that its layer is not mounted again after a crash of the
+    # machine. This one's, of a service that is restarted, ended on a machine that runs on.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{_VOLATILE_MARK}/dirty")
+        os.rmdir(_VOLATILE_MARK)
     # overlayfs: the leftmost lower folder is the uppermost, and "work" has to be an empty folder
     # on the file system of "upper".
     syscalls.mount("overlay", target, "overlay", flags, options)
