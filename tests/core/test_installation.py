@@ -66,7 +66,7 @@ def test_no_page_and_no_message_names_a_distribution_that_is_not_ours() -> None:
         r"(?:install|add|inject|--with)\s[^|&;\n]*?(?<![\w/.-])cleanroom-engine(?=[\s'\"`\[]|$)"
     )
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-    sources = (ROOT / "src").rglob("*.py")
+    sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "ci").iterdir()]
     found = [
         f"{file.relative_to(ROOT)}: {hit[0]}"
         for file in (*pages, *sources)
