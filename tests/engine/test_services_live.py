@@ -129,19 +129,6 @@ async def test_a_service_starts_after_what_it_waits_for():
     assert started > kinds.index(("Finished", "phase", "build"))
 
 
-async def test_where_services_reach_no_others_one_that_depends_on_them_is_refused():
-    """By its name, with what helps, and the phase that needs it does not wait."""
-    alone = backend(Server("db"), Server("api"))
-    alone.forwards_to_services = False
-    outcome = await run_plan(
-        plan(phase("test", "a", services=("api", "db"))),
-        alone,
-        recipes=[service("api", depends_on=("db",)), service("db")],
-    )
-    assert outcome.result.error["code"] == "CR-SERVICE-034"
-    assert outcome.result.exit_code == 5
-
-
 async def test_ready_in_is_one_number():
     """From the service's start, with all that had to be made before it could answer:
     in the events, the line and the result.

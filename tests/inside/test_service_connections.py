@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 
 import pytest
 
 from support.command_harness import Project, project
 from support.host_inventory import descendants
 from support.inside.harness import PROGRAMS
+from support.paths import OLDER_KERNEL
 from support.tiers_harness import wait_until
 
 __all__ = ["project"]
@@ -62,3 +64,25 @@ def test_connections_beyond_the_hard_limit_wait_and_a_notice_says_so(project: Pr
     (found,) = answer.result["notices"]
     assert (found["rule"], found["code"]) == ("resource.connections", "CR-RES-005")
     assert found["target"]["limit"] == f"448 connections at once to tcp:{PORT}"
+
+
+def test_a_service_reaches_another_one_without_namespaces(project: Project):
+    """In tier E3: the second one listens only after it has been answered by the first."""
+    front = f"python3 service_client.py {PORT} half-close && exec python3 asked_service.py 7120"
+    prepare(project, "python3 service_client.py 7120 half-close")
+    project.add(f'\n[cleanroom.services.front]\ncommand = ["sh", "-c", "{front}"]\n')
+    project.add('ready = { tcp = 7120, timeout = "20s" }\ndepends_on = ["asked"]\n')
+    text = (project.root / "make.toml").read_text()
+    (project.root / "make.toml").write_text(text.replace('["asked"]\n[', '["front"]\n['))
+    words = project.argv("run", "test")
+    done = subprocess.run(
+        [words[0], str(OLDER_KERNEL), "namespaces", "--", *words],
+        cwd=project.root,
+        env=project.variables(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "(E3)" in done.stdout + done.stderr

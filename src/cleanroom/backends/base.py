@@ -323,11 +323,6 @@ class Backend(Protocol):
     runs_programs: bool
 
     @property
-    def forwards_to_services(self) -> bool:
-        """Whether a service's environment can have port forwards to other services."""
-        ...
-
-    @property
     def layers_homes(self) -> bool:
         """Whether a home's .cache can have a folder below it, copy-on-write."""
         ...

@@ -43,7 +43,6 @@ class ContainerBackend:
     forwards_elsewhere = True
     runs_programs = True
     layers_homes = False
-    forwards_to_services = True
 
     def __init__(
         self,

@@ -69,11 +69,6 @@ class EmbeddedBackend:
         return self._runtime.tier
 
     @property
-    def forwards_to_services(self) -> bool:
-        """Without a network of its own a service reaches no other."""
-        return self._runtime.tier is self._namespaces
-
-    @property
     def layers_homes(self) -> bool:
         """A home's .cache is an overlay in environments with namespaces."""
         return self._runtime.tier is self._namespaces

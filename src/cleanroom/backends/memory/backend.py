@@ -27,7 +27,6 @@ class MemoryBackend:
     name = "memory"
     shows_host = True
     layers_homes = False
-    forwards_to_services = True
     forwards_elsewhere = False
     runs_programs = False
 

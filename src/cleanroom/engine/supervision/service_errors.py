@@ -100,17 +100,6 @@ def prepare_output(output: bytearray) -> str:
     return _PRIVATE_FILE.sub(r"\1:", last_lines(own or output))
 
 
-def reaches_nothing(service: Service) -> ServiceFailed:
-    """It depends on others, and this backend gives it no way to them."""
-    needed = ", ".join(service.recipe.depends_on)
-    return ServiceFailed(
-        "CR-SERVICE-034",
-        f"{_name(service)} depends on {needed}, and without network namespaces (tier E3) a service "
-        "reaches no other",
-        hint='use a machine that lets namespaces be made, or backend = "docker"',
-    )
-
-
 def template_vanished(service: Service) -> ServiceFailed:
     """Its prepared data was published, and is not in the cache any more."""
     text = f"{_name(service)}: its prepared data vanished from the cache"

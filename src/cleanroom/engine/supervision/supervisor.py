@@ -26,7 +26,7 @@ from cleanroom.engine.supervision.service import (
     SharedServices,
 )
 from cleanroom.engine.supervision.service_data import ServiceData
-from cleanroom.engine.supervision.service_errors import given_up, reaches_nothing
+from cleanroom.engine.supervision.service_errors import given_up
 from cleanroom.engine.supervision.service_runner import STOP_SECONDS, ServiceRunner
 from cleanroom.engine.supervision.service_spec import client_mounts, forwarded_ports, service_folder
 from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
@@ -162,9 +162,6 @@ class Supervisor:
     async def _start(self, service: Service) -> None:
         """Run the service once, when what it waits for is there."""
         recipe = service.recipe
-        if recipe.depends_on and not self._context.backend.forwards_to_services:
-            service.change(failure=reaches_nothing(service))
-            return
         try:
             if recipe.after in self._awaited:
                 await self._awaited[recipe.after].wait()

@@ -336,16 +336,6 @@ CODES = (
         example="$ apt install openssl",
     ),
     Code(
-        "CR-SERVICE-034",
-        title="a service cannot reach the ones that it depends on",
-        text="""
-            In tier E3, where the machine lets no namespaces be made, services share the machine's
-            network and have no way to each other.
-            `cleanroom-engine doctor` says what keeps namespaces from being made.
-        """,
-        example="$ cleanroom-engine doctor",
-    ),
-    Code(
         "CR-SERVICE-040",
         title="a phase's service is not as its fixtures ask",
         text="""
