@@ -89,7 +89,7 @@ async def test_an_address_that_leads_elsewhere_is_named_and_no_more():
     wheel = wheel_address(f"a @ {URL}")
     assert wheel is not None
     session: Any = _Redirected("CR-FETCH-002")
-    assert await direct_files.had(cast("Session", session), [wheel.artifact]) == []
+    assert await direct_files.had(cast("Session", session), [wheel.artifact]) == {}
     assert [one.entry for one in session.noted] == [f"a @ {URL}"]
     with pytest.raises(DependencyRejected):
         await direct_files.had(cast("Session", _Redirected("CR-FETCH-001")), [wheel.artifact])

@@ -128,6 +128,36 @@ LIES = {
         "CR-FETCH-002",
         "redirected to 127.0.0.1",
     ),
+    "a redirect to a private address by its number": (
+        Answer(status=302, location=f"https://10.77.0.2:{PORT}{FILE}"),
+        3,
+        "CR-FETCH-002",
+        "redirected to 10.77.0.2",
+    ),
+    "a redirect to a link-local address": (
+        Answer(status=302, location="https://169.254.169.254/latest"),
+        3,
+        "CR-FETCH-002",
+        "redirected to 169.254.169.254",
+    ),
+    "a redirect without encryption": (
+        Answer(status=302, location=f"http://objects.test:{PORT}/elsewhere"),
+        3,
+        "CR-FETCH-002",
+        "redirected to objects.test",
+    ),
+    "a redirect from host to host": (
+        Answer(status=302, location=f"https://{{host}}:{PORT}{FILE}"),
+        3,
+        "CR-FETCH-002",
+        "after 3 others",
+    ),
+    "another file, elsewhere": (
+        Answer(status=302, location=f"https://objects.test:{PORT}/other"),
+        3,
+        "CR-FETCH-001",
+        "from objects.test",
+    ),
     "a redirect in a circle": (
         Answer(status=302, location=URL),
         3,
@@ -141,7 +171,8 @@ LIES = {
 def test_a_lie_is_named_and_refuses_the_run(tmp_path: Path, certificates: Path, lie: str):
     """No phase runs, and the store keeps nothing of it."""
     answer, code, error, text = LIES[lie]
-    said = run(tmp_path, certificates, {FILE: answer}, lock())
+    other = {"/other": Answer(body=b"other".hex())}
+    said = run(tmp_path, certificates, {FILE: answer, **other}, lock())
     assert said.code == code, said.err
     assert error in said.err
     assert text in said.err
@@ -354,3 +385,25 @@ def test_credentials_stay_with_a_redirect_within_their_place(tmp_path: Path, cer
     said = run(tmp_path, certificates, answers, lock())
     assert said.code == 0, said.err
     assert said.requests == [f"{SENT} {FILE}", f"{SENT} /elsewhere"]
+
+
+def test_a_file_is_followed_to_another_public_host(tmp_path: Path, certificates: Path):
+    """As releases of GitHub lead: without the login, and the record has the host."""
+    (tmp_path / ".netrc").write_text(NETRC)
+    answers = {
+        FILE: Answer(status=302, location=f"https://objects.test:{PORT}/stored?signed=1"),
+        "/stored?signed=1": Answer(body=BODY.hex()),
+    }
+    said = run(tmp_path, certificates, answers, lock(), "fetch")
+    assert said.code == 0, said.err
+    assert said.requests == [f"{SENT} {FILE}", "- /stored?signed=1"]
+    (record,) = (tmp_path / "project/.ggen/cleanroom/runs").glob("*/dependencies.json")
+    (stored,) = json.loads(record.read_text())[0]["files"]
+    assert stored["host"] == f"objects.test:{PORT}"
+    assert "left-pad 1.0.0 is led to objects.test" in said.err + log_of(tmp_path)
+
+
+def log_of(tmp_path: Path) -> str:
+    """What the fetch step wrote of its work."""
+    logs = (tmp_path / "project/.ggen/cleanroom/runs").glob("*/logs/**/*")
+    return "".join(path.read_text() for path in logs if path.is_file())

@@ -367,3 +367,29 @@ def test_what_no_lock_pins_is_said_to_come_from_any_index(tmp_path: Path):
     assert fetched.code == 0, fetched.err
     assert "CR-FETCH-020" in fetched.err
     assert f"- /files/{THEIR_FILE}" in fetched.requests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("digest", ["", "sha256="])
+def test_pip_has_a_wheel_whose_address_leads_to_another_host(tmp_path: Path, digest: str):
+    """As releases of GitHub do; pip itself asks neither of the hosts."""
+    content = wheel("ours", "1.0")
+    pinned = f"#{digest}{hashlib.sha256(content).hexdigest()}" if digest else ""
+    released = f"/releases/download/v1/{OUR_FILE}"
+    answers = {
+        released: Answer(status=302, location=f"https://objects.test:{PORT}/stored?signed=1"),
+        "/stored?signed=1": Answer(body=content.hex()),
+    }
+    files = {
+        "requirements.txt": f"ours @ https://registry.test:{PORT}{released}{pinned}\n",
+        "make.toml": MAKE,
+    }
+    project = RegistryProject(tmp_path)
+    said = project.call(answers, files, "fetch", PIP_INDEX_URL=f"{OURS}/simple")
+    assert said.code == 0, said.err
+    assert "CR-FETCH" not in said.err
+    assert said.requests.count("- /stored?signed=1") == 1
+    (record,) = (tmp_path / "project/.ggen/cleanroom/runs").glob("*/dependencies.json")
+    (stored,) = json.loads(record.read_text())[0]["files"]
+    assert stored["artifact"]["url"] == f"https://registry.test:{PORT}{released}"
+    assert stored["sha256"] == hashlib.sha256(content).hexdigest()

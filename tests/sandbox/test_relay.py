@@ -149,6 +149,31 @@ def test_declared_egress_never_reaches_a_private_address(host: str):
         dial.dial_out(f"out:{host}:80:public")
 
 
+def test_a_name_that_leads_elsewhere_at_the_second_look_reaches_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Each connection looks once, and goes to the very address that was judged (DNS rebinding)."""
+    answers = iter(["192.0.2.7", "10.0.0.1", "169.254.169.254"])
+    connected = []
+
+    def look(host: str, port: int, **more: object) -> list[object]:
+        address = (next(answers), port)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address)]
+
+    class Ends(socket.socket):
+        def connect(self, address: object) -> None:
+            connected.append(address)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    monkeypatch.setattr(socket, "socket", Ends)
+    monkeypatch.setattr(dial.routes, "leads_out", lambda address: True)
+    dial.dial_out("out:moves.test:80:documentation").close()
+    for _ in range(2):
+        with pytest.raises(dial.NotOpened):
+            dial.dial_out("out:moves.test:80:documentation")
+    assert connected == [("192.0.2.7", 80)]
+
+
 @pytest.mark.parametrize("reach", ["public", "documentation", "private"])
 @pytest.mark.parametrize(
     "host",

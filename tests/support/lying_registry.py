@@ -24,7 +24,11 @@ from typing import TypedDict
 
 from cleanroom.sandbox.kernel import constants, syscalls
 
-NAMES = {"registry.test": "198.51.100.2", "private.test": "10.77.0.2"}
+NAMES = {
+    "registry.test": "198.51.100.2",
+    "objects.test": "198.51.100.2",
+    "private.test": "10.77.0.2",
+}
 ENGINE = ("198.51.100.1/24", "10.77.0.1/24")
 PORT = 8443
 
@@ -34,7 +38,8 @@ class Answer(TypedDict, total=False):
 
     status: int
     body: str  # hexadecimal
-    location: str  # "{login}" stands for what the request's Authorization says
+    location: str  # "{login}" stands for what the request's Authorization says,
+    # "{host}" for the other one of two names
     reason: str  # of the status line; the same
     length: int  # that is announced
     pause: float  # seconds before each byte
@@ -95,7 +100,7 @@ def _wire(server: int) -> None:
     for address in ENGINE:
         ip("address", "add", address, "dev", "wire")
     ip("link", "set", "wire", "up")
-    for address in NAMES.values():
+    for address in sorted(set(NAMES.values())):
         there("address", "add", f"{address}/24", "dev", "wire")
     there("link", "set", "lo", "up")
     there("link", "set", "wire", "up")
@@ -123,6 +128,10 @@ def _serve(answers: dict[str, Answer], folder: Path) -> None:
             answer = answers.get(self.path, Answer(status=404))
             body = bytes.fromhex(answer.get("body", ""))
             login = self.headers.get("Authorization", "-")
+            if "{host}" in answer.get("location", ""):  # it leads to itself, by the other name
+                ours = self.headers.get("Host", "").partition(":")[0]
+                other = "objects.test" if ours == "registry.test" else "registry.test"
+                answer = {**answer, "location": answer["location"].replace("{host}", other)}
             body = body.replace(b"{login}", login.encode())
             reason = answer.get("reason", "So").replace("{login}", login)
             self.send_response(answer.get("status", 200), reason)

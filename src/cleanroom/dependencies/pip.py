@@ -19,6 +19,7 @@ from cleanroom.dependencies import (
     direct_files,
     pip_cache,
     python_git,
+    python_interpreter,
     python_poetry,
     python_projects,
     python_runners,
@@ -26,6 +27,7 @@ from cleanroom.dependencies import (
     uv_lock,
 )
 from cleanroom.dependencies.addresses import is_web_address
+from cleanroom.dependencies.direct_files import Offer
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.git_requirements import GitRequest, of_uv, requested
 from cleanroom.dependencies.git_sources import source_of
@@ -42,14 +44,10 @@ from cleanroom.dependencies.pip_config import PipConfig, index_hosts, without_lo
 from cleanroom.dependencies.pip_failure import NoneFits, failure
 from cleanroom.dependencies.pip_report import COMMAND, Root, read_report, root_files
 from cleanroom.dependencies.python_git import pinned_artifact
+from cleanroom.dependencies.python_interpreter import PYTHON_VERSION, versions
 from cleanroom.dependencies.python_projects import LockedPackage
 from cleanroom.dependencies.python_sdists import noted_build_needs
-from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
-from cleanroom.dependencies.python_tags import (
-    Interpreter,
-    applies,
-    read_interpreter,
-)
+from cleanroom.dependencies.python_tags import applies
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
 from cleanroom.dependencies.settings import Settings, read_text
 from cleanroom.dependencies.store import hard_link
@@ -57,8 +55,6 @@ from cleanroom.dependencies.toml_reader import read_toml
 
 PROJECT, SETUP, SETUP_SETTINGS = "pyproject.toml", "setup.py", "setup.cfg"
 PYLOCK, POETRY, UV_LOCK = "pylock.toml", "poetry.lock", "uv.lock"
-PYTHON_VERSION = ".python-version"
-TAGS = "cleanroom-tags.py"
 REPORT_BYTES = 64 << 20  # pip's own, of a thousand packages, has 10 MB
 CERTIFICATES, CONFIGURATION = "certificates.pem", "pip.conf"
 
@@ -161,7 +157,7 @@ class Pip(Manager):
         artifacts: dict[str, Artifact] = {}
         indexes = self._indexes(needs)
         if needs.locked:
-            interpreter = await self._interpreter(session, found)
+            interpreter = await python_interpreter.ask(session, found)
             wanted = [one for one in needs.locked if applies(one.pinned.marker, interpreter)]
             pages = await read_pages(session, indexes, wanted)
             for one in wanted:
@@ -169,14 +165,18 @@ class Pip(Manager):
                 if one.direct and not await direct_files.had(session, [artifact]):
                     continue
                 artifacts.setdefault(artifact.file, artifact)
-        roots = [await direct_files.checked(session, root) for root in needs.roots]
+        # A proxy follows for pip, and would be asked for what is served here.
+        offer = None if self.settings.proxy else Offer()
+        roots = [await direct_files.checked(session, root, offer) for root in needs.roots]
         roots = [root for root in roots if root.entries]
         roots += await self._from_repositories(session, needs, artifacts)
         if any(file.endswith(SDISTS) for file in artifacts):
             # pip builds it in a phase.
             default = python_projects.entries(python_projects.DEFAULT_BUILD)
             roots.append(Root(found.name, default))
-        resolved = await self._resolved_by_pip(session, found, roots, indexes) if roots else []
+        resolved = []
+        if roots:
+            resolved = await self._resolved_by_pip(session, found, roots, indexes, offer)
         resolved += await self._to_build(session, found, indexes)
         for artifact in resolved:
             artifacts.setdefault(artifact.file, artifact)
@@ -190,7 +190,7 @@ class Pip(Manager):
         packages = _locked_by_uv(found)
         if not uv_lock.may_be_built(packages):
             return []
-        sources = uv_lock.built(packages, await self._interpreter(session, found))
+        sources = uv_lock.built(packages, await python_interpreter.ask(session, found))
         asked: dict[tuple[str, ...], str] = {}
         for source, stored in zip(sources, await session.download(sources), strict=True):
             named = f"{source.name} {source.version}"
@@ -229,19 +229,16 @@ class Pip(Manager):
         further = (*self._config.extra_indexes, *needs.extra_indexes)
         return list(dict.fromkeys((index, *further)))
 
-    async def _interpreter(self, session: Session, found: Found) -> Interpreter:
-        result = await session.run(
-            ToolRun(["python3", TAGS], files={**_versions(found), TAGS: TAGS_PROGRAM.encode()})
-        )
-        if result.exit_code:
-            raise failure(found.name, result.output)
-        return read_interpreter(result.output)
-
     async def _resolved_by_pip(
-        self, session: Session, found: Found, roots: Sequence[Root], indexes: list[str]
+        self,
+        session: Session,
+        found: Found,
+        roots: Sequence[Root],
+        indexes: list[str],
+        offer: Offer | None = None,
     ) -> list[Artifact]:
         written, variables = self._configuration(indexes)
-        written |= _versions(found)
+        written |= versions(found)
         proxy = self.settings.proxy_for(indexes[0])
         named = [root_files(number, root) for number, root in enumerate(roots)]
         for one in named:
@@ -255,6 +252,7 @@ class Pip(Manager):
                 variables=variables,
                 egress=index_hosts([*indexes, *urls, *([proxy] if proxy else [])]),
                 authorizations=self._config.authorizations(indexes),
+                served=offer.files if offer else {},
                 wanted=f"what {found.name} asks for",
             )
         )
@@ -263,7 +261,7 @@ class Pip(Manager):
         artifacts = []
         for name in (report for one in named for report in one.reports):
             artifacts += read_report(result.read(name, REPORT_BYTES))
-        return artifacts
+        return [offer.named(one) if offer else one for one in artifacts]
 
     def _configuration(self, indexes: list[str]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Files and variables by which pip reaches the indexes.
@@ -299,7 +297,7 @@ class Pip(Manager):
         urls = {url for found, _ in sets for url in _addresses(_needs(found))}
         stored = [one for _, fetched in sets for one in fetched.files]
         wheels = {one.artifact.url: one for one in stored if one.artifact.url in urls}
-        await pip_cache.lay_out(session, [*wheels.values()], _versions(sets[0].found), view)
+        await pip_cache.lay_out(session, [*wheels.values()], versions(sets[0].found), view)
 
     def access(self, view: str) -> Access:
         """pip and uv look for packages in this folder; an index is not asked in phases."""
@@ -487,9 +485,3 @@ def _index(url: str) -> str:
     except ValueError:
         return ""
     return address if is_web_address(address) else ""
-
-
-def _versions(found: Found) -> dict[str, bytes]:
-    """What chooses the interpreter of a folder."""
-    path = os.path.normpath(os.path.join(found.folder, PYTHON_VERSION))
-    return {PYTHON_VERSION: found.files[path]} if path in found.files else {}

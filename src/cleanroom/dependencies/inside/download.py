@@ -32,6 +32,7 @@ import urllib3
 THREADS = 16
 CHUNK = 1 << 16
 REDIRECTS_MAX = 5
+ADDRESS_MAX = 8000  # characters; signed addresses have some thousand
 CONNECT_SECONDS, IDLE_SECONDS = 15.0, 30.0
 ANSWER_SECONDS = (
     120.0  # to connect, to agree on keys, and to think, each idle for as long as it may
@@ -40,6 +41,14 @@ SLOWEST = 100  # bytes a second; a slow line that 16 downloads share gives each 
 REPORT_BYTES = 1 << 20
 TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _printing = threading.Lock()
+
+
+class LedAway(Exception):
+    """A redirect to a host that this environment does not reach; another one may."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
 
 
 class Failed(Exception):
@@ -99,6 +108,9 @@ class Downloader:
                 return False
             try:
                 size = self._once(number)
+            except LedAway as led:
+                _report({"n": number, "away": led.url})
+                return True
             except Failed as failure:
                 last = failure.kind in ("network", "truncated") and attempt < self._retries
                 if last:
@@ -133,7 +145,7 @@ class Downloader:
         url, headers = order["url"], dict(order.get("headers", {}))
         first = _place(url)
         for _ in range(REDIRECTS_MAX):
-            self._check_host(url)
+            self._check_host(url, order)
             self._waiting[number] = time.monotonic()
             if _place(url) != first:
                 headers.pop("Authorization", None)
@@ -151,9 +163,12 @@ class Downloader:
                 response.release_conn()
         raise Failed("redirect", f"more than {REDIRECTS_MAX} redirects")
 
-    def _check_host(self, url: str) -> None:
-        _, host, port = _place(url)
+    def _check_host(self, url: str, order: Mapping[str, Any]) -> None:
+        scheme, host, port = _place(url)
         if f"{host}:{port}" not in self._hosts:
+            # From https to https only, so that nobody on the way chooses the host.
+            if order.get("follow") and scheme == "https" and len(url) <= ADDRESS_MAX:
+                raise LedAway(url)
             # As the registry wrote it: a login that it repeats is known in that form only.
             named = urlsplit(url).netloc.rpartition("@")[2]
             shown = named if named.endswith(f":{port}") else f"{named}:{port}"

@@ -39,6 +39,7 @@ ORDERS = "/var/lib/cleanroom-orders"
 WALL_SECONDS = 3600.0
 DISK_BYTES = 50 * GIB
 OUTPUT_BYTES = 64 << 10
+FORBIDDEN = "CR-FETCH-007"  # the code of an environment that tried what is forbidden
 
 # Called with each piece of output, on the event loop.
 OnBytes = Callable[[bytes], None]
@@ -93,7 +94,7 @@ class FetchEnvironments:
             )
         if observed.violations:
             raise EnvironmentFailed(
-                "CR-FETCH-007",
+                FORBIDDEN,
                 f"{orders.argv[0]}: it tried what the policy of the fetch step forbids",
                 hint="the violations are in the report; the files that it fetched are not used",
             )

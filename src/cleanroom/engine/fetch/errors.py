@@ -40,6 +40,33 @@ def failed_download(name: str, url: str, reason: str, kind: str) -> Exception:
     )
 
 
+def led_inside(name: str, host: str, target: str) -> DependencyRejected:
+    """A registry led to an address that is none of the internet."""
+    return DependencyRejected(
+        "CR-FETCH-002",
+        f"{name} from {host}: redirected to {target}, which is no public host",
+        hint="name the host in the package manager's own configuration if that is right",
+    )
+
+
+def led_with_login(name: str, host: str) -> DependencyRejected:
+    """A registry led to an address that has the caller's login in it."""
+    return DependencyRejected(
+        "CR-FETCH-002",
+        f"{name} from {host}: redirected to another host, in an address that has your login in it",
+        hint="do not use this registry, and change the login",
+    )
+
+
+def led_too_often(name: str, host: str, target: str, most: int) -> DependencyRejected:
+    """A registry led from host to host."""
+    return DependencyRejected(
+        "CR-FETCH-002",
+        f"{name} from {host}: redirected to {target}, the host after {most} others",
+        hint="name the address that it leads to in the end",
+    )
+
+
 def no_address(url: str) -> DependencyRejected:
     """A lock or a registry names an address that is none, or that two readers may read as two."""
     return DependencyRejected(

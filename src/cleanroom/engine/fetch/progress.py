@@ -19,6 +19,7 @@ class _Line(msgspec.Struct, frozen=True):
     done: int = -1
     failed: str = ""
     kind: str = ""
+    away: str = ""
 
 
 class Progress:
@@ -48,6 +49,10 @@ class Progress:
         """The reader of a downloader's output."""
         return DownloadReader(self, names)
 
+    def led(self, name: str, host: str) -> None:
+        """Say that a file comes from another host than the one that was asked."""
+        self._say(f"{name} is led to {host}")
+
     def update(self, slowest: str) -> None:
         """Write a line, if the last one was some time ago."""
         if time.monotonic() - self._last < PAUSE_SECONDS:
@@ -72,12 +77,14 @@ class DownloadReader:
         self._sizes: dict[int, int] = {}
         self._open = set(range(len(names)))
         self.failure: tuple[int, str, str] | None = None
+        # files whose addresses led to hosts that the environment does not reach -> where to
+        self.away: dict[int, str] = {}
         self.tail = ""
 
     def feed(self, data: bytes) -> None:
         """Take a piece of output."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[-65536:]
+        self._rest = self._rest[-65536:]  # more than an address that may be followed
         for line in lines:
             self._take(line)
 
@@ -91,6 +98,9 @@ class DownloadReader:
             return
         if line.failed:
             self.failure = self.failure or (line.n, line.failed[:400], line.kind)
+            return
+        if line.away:
+            self.away[line.n] = line.away
             return
         size = max(line.bytes, line.done)
         self._progress.bytes += size - self._sizes.get(line.n, 0)

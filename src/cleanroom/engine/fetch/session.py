@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio.to_thread
 import msgspec
@@ -18,9 +18,15 @@ from cleanroom.dependencies.addresses import is_web_address
 from cleanroom.dependencies.git_sources import PACK, fetching, source_of
 from cleanroom.dependencies.model import Artifact, Problem, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
-from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of, login_of
+from cleanroom.dependencies.settings import (
+    CERTIFICATE_VARIABLES,
+    host_of,
+    login_of,
+    secrets_of,
+)
 from cleanroom.dependencies.store import Rejected, Store, hard_link
 from cleanroom.engine.fetch.environment import (
+    FORBIDDEN,
     ORDERS,
     OUTPUT_BYTES,
     FetchEnvironments,
@@ -32,6 +38,9 @@ from cleanroom.engine.fetch.errors import (
     failed_clone,
     failed_download,
     inside_of_proxy,
+    led_inside,
+    led_too_often,
+    led_with_login,
     may_not_fetch,
     no_address,
     rejected_download,
@@ -40,6 +49,7 @@ from cleanroom.engine.fetch.errors import (
 )
 from cleanroom.engine.fetch.progress import Progress
 from cleanroom.engine.fetch.proxied import hosts_inside
+from cleanroom.model.errors import EnvironmentFailed
 
 PAGE_BYTES = 64 << 20
 PAGES_BYTES = 1 << 30  # that are read at once, and held; PyPI's largest page has 3 MB
@@ -49,6 +59,7 @@ UNKNOWN_BYTES = 2 << 30  # of a file whose size no lock says
 RETRIES = 3
 # Of one environment, which has FORWARDS_MAX sockets for them; real locks name five.
 HOSTS_MAX = 200
+HOPS_MAX = 3  # from host to host; releases of GitHub take one
 
 
 class FetchPolicy(NamedTuple):
@@ -131,9 +142,8 @@ class FetchSession:
             found[one] = await self._clone(one)
         missing = [one for one in missing if one not in found]
         if missing:
-            orders = [self._order(one.url, _limit(one)) for one in missing]
-            folder = await self._download(orders, [f"{one.name} {one.version}" for one in missing])
-            found |= await anyio.to_thread.run_sync(self._add_all, missing, folder)
+            came = await self._download_wherever_led(missing)
+            found |= await anyio.to_thread.run_sync(self._add_all, came)
         return tuple(found[one] for one in artifacts)
 
     async def _clone(self, artifact: Artifact) -> Stored:
@@ -187,24 +197,69 @@ class FetchSession:
         )
         return next((copy for copy in copies if copy is not None), None)
 
-    def _add_all(self, artifacts: Sequence[Artifact], folder: Path) -> dict[Artifact, Stored]:
+    def _add_all(self, came: Mapping[Artifact, _Came]) -> dict[Artifact, Stored]:
         """Verify what was fetched, and move it into the store.
 
         Raises:
             DependencyError: a file is not the one that its lock names.
         """
         found: dict[Artifact, Stored] = {}
-        for number, artifact in enumerate(artifacts):
-            host = host_of(artifact.url)
+        for artifact, (path, host) in came.items():
             try:
-                found[artifact] = self._store.add(artifact, folder / str(number), host)
+                found[artifact] = self._store.add(artifact, path, host)
             except Rejected as rejected:
                 raise rejected_download(artifact, host, rejected) from rejected
         return found
 
+    async def _download_wherever_led(self, artifacts: Sequence[Artifact]) -> dict[Artifact, _Came]:
+        """Fetch files; where a host leads to another one, from there.
+
+        Files only, whose digests a lock has or the first use pins. The next host is reached from an
+        environment of its own, without a login, and only at a public address.
+        """
+        came: dict[Artifact, _Came] = {}
+        asked = [(one, self._order(one.url, _limit(one), follow=True)) for one in artifacts]
+        logins = frozenset(_logins(order for _, order in asked))
+        for hop in range(HOPS_MAX + 1):
+            names = [f"{one.name} {one.version}" for one, _ in asked]
+            away: dict[int, str] = {}
+            folder = await self._download([order for _, order in asked], names, away, hop=hop)
+            led = []
+            for number, (one, order) in enumerate(asked):
+                host = host_of(str(order["url"]))
+                if number not in away:
+                    came[one] = _Came(folder / str(number), host)
+                    continue
+                target = self._followed(names[number], host, away[number], hop, logins)
+                led.append((one, {**order, "url": target, "headers": {}}))
+            if not led:
+                break
+            asked = led
+        return came
+
+    def _followed(self, name: str, host: str, url: str, hop: int, logins: frozenset[str]) -> str:
+        """The address that a host led to.
+
+        Raises:
+            DependencyRejected: this is none that may be followed.
+        """
+        if any(login in url.casefold() for login in logins):
+            raise led_with_login(name, host)
+        if not url.startswith("https://") or not is_web_address(url):
+            raise no_address(url)
+        target = host_of(url)
+        if hop >= HOPS_MAX:
+            raise led_too_often(name, host, target, HOPS_MAX)
+        if hosts_inside([target], self._private(self._manager.settings.proxy)):
+            raise led_inside(name, host, target)
+        self._progress.led(name, target)
+        return url
+
     # --- the downloader
 
-    def _order(self, url: str, limit: int, accept: str = "") -> dict[str, object]:
+    def _order(
+        self, url: str, limit: int, accept: str = "", *, follow: bool = False
+    ) -> dict[str, object]:
         if not is_web_address(url):
             raise no_address(url)
         # A lock may name a registry of the caller's without encryption, where all would read them.
@@ -213,10 +268,26 @@ class FetchSession:
         self._environments.conceal(headers.values())
         if accept:
             headers["Accept"] = accept
-        return {"url": url, "headers": headers, "limit": limit, "decode": bool(accept)}
+        return {
+            "url": url,
+            "headers": headers,
+            "limit": limit,
+            "decode": bool(accept),
+            "follow": follow and url.startswith("https:"),
+        }
 
-    async def _download(self, files: Sequence[Mapping[str, object]], names: Sequence[str]) -> Path:
-        """Fetch files in an environment; returns the folder that holds them by their numbers."""
+    async def _download(
+        self,
+        files: Sequence[Mapping[str, object]],
+        names: Sequence[str],
+        away: dict[int, str] | None = None,
+        *,
+        hop: int = 0,
+    ) -> Path:
+        """Fetch files in an environment; returns the folder that holds them by their numbers.
+
+        `away` gets the addresses that files led to instead, on hosts that nothing names.
+        """
         urls = [str(file["url"]) for file in files]
         if self._policy.offline:
             raise may_not_fetch(self._manager.name, names)
@@ -238,18 +309,24 @@ class FetchSession:
         reader = self._progress.reader(names)
         self._check_hosts(hosts, proxied=bool(proxy))
         egress = (host_of(proxy),) if proxy else hosts
-        result = await self._environments.run(
-            Orders(
-                argv=[*argv, f"{ORDERS}/orders.json", WORK],
-                work=work,
-                orders=ordered,
-                egress=tuple(egress),
-                private=self._private(proxy),
-                variables=variables,
-                folders=folders,
-            ),
-            reader.feed,
+        orders = Orders(
+            argv=[*argv, f"{ORDERS}/orders.json", WORK],
+            work=work,
+            orders=ordered,
+            egress=tuple(egress),
+            private=self._private(proxy),
+            variables=variables,
+            folders=folders,
         )
+        try:
+            result = await self._environments.run(orders, reader.feed)
+        except EnvironmentFailed as error:
+            if hop and error.code == FORBIDDEN:
+                # Of what it may try only a name that leads to a private address is forbidden.
+                raise led_inside(names[0], "a registry", ", ".join(hosts)) from error
+            raise
+        if away is not None:
+            away.update(reader.away)
         if reader.failure is not None:
             number, reason, kind = reader.failure
             raise failed_download(names[number], urls[number], reason, kind)
@@ -367,11 +444,25 @@ class FetchSession:
         return around / "work", around / "orders"
 
 
+class _Came(NamedTuple):
+    """A file that was fetched."""
+
+    path: Path
+    host: str  # HOST:PORT that gave it in the end
+
+
 class _Network(NamedTuple):
     """How a tool reaches registries."""
 
     variables: dict[str, str]
     egress: tuple[str, ...] = ()  # the proxy alone, where there is one
+
+
+def _logins(orders: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What no address may repeat, in small letters, as hosts are read."""
+    for order in orders:
+        for secret in secrets_of(order["headers"].get("Authorization", "")):
+            yield secret.casefold()
 
 
 def _limit(artifact: Artifact) -> int:

@@ -19,8 +19,9 @@ CODES = (
         "CR-FETCH-002",
         title="a registry led elsewhere",
         text="""
-            An address redirected to a host that neither the lock file nor your own configuration of
-            the package manager names, or a file was larger than any that is accepted.
+            An address redirected to what is not followed: a host without a public address or
+            without https, one host after another, an address with your login in it, for a document
+            any host that nothing names; or a file was larger than any that is accepted.
             Nothing of it was used, and no phase ran.
             If the host is right, name it in the package manager's own configuration.
         """,
