@@ -237,7 +237,9 @@ def test_pip_installs_from_a_repository_without_a_network(world: World, referenc
 def test_credentials_reach_their_repository_only(world: World):
     """Those of netrc, as a header; no file of the run has them."""
     world.repository("seven", package("seven"))
-    (world.folder / ".netrc").write_text("machine registry.test login me password hunter2-2\n")
+    (world.folder / ".netrc").write_text(
+        f"machine registry.test:{PORT} login me password hunter2-2\n"
+    )
     make = MAKE.format(words="-r requirements.txt")
     write(world.project, {"requirements.txt": f"git+{SERVER}/seven.git\n", "make.toml": make})
     said = world.engine("pipeline", "init", "test")

@@ -222,7 +222,9 @@ def test_offline_names_what_is_missing(tmp_path: Path, certificates: Path):
 
 def test_credentials_of_netrc_reach_their_host_and_nothing_else(tmp_path: Path, certificates: Path):
     """The registry gets them; a phase, the output and the run's files do not."""
-    (tmp_path / ".netrc").write_text("machine registry.test login me password hunter2-hunter2\n")
+    (tmp_path / ".netrc").write_text(
+        f"machine registry.test:{PORT} login me password hunter2-hunter2\n"
+    )
     said = run(tmp_path, certificates, {FILE: Answer(body=BODY.hex())}, lock())
     sent = "Basic " + base64.b64encode(b"me:hunter2-hunter2").decode()
     assert said.requests == [f"{sent} {FILE}"]
@@ -259,7 +261,7 @@ def test_a_registry_that_repeats_a_login_has_it_shown_nowhere(
 ):
     """In the place it redirects to, or in its refusal."""
     texts = {
-        ".netrc": f"machine registry.test login me password {PASSWORD}\n",
+        ".netrc": f"machine registry.test:{PORT} login me password {PASSWORD}\n",
         ".npmrc": f"//registry.test:{PORT}/:_auth={LOGIN}\n",
     }
     (tmp_path / file).write_text(texts[file])
@@ -322,7 +324,9 @@ def test_what_a_killed_fetch_had_begun_goes_with_the_next_command(
     tmp_path: Path, certificates: Path, sweeper: str
 ):
     """Its folders hold the orders of a download, and the logins in them."""
-    (tmp_path / ".netrc").write_text("machine registry.test login me password hunter2-hunter2\n")
+    (tmp_path / ".netrc").write_text(
+        f"machine registry.test:{PORT} login me password hunter2-hunter2\n"
+    )
     store = tmp_path / "cache/dependencies"
 
     def orders() -> list[Path]:
@@ -357,7 +361,7 @@ def _kill_engine(orders: Callable[[], list[Path]]) -> None:
                 return
 
 
-NETRC = "machine registry.test login me password secret\n"
+NETRC = f"machine registry.test:{PORT} login me password secret\n"
 SENT = "Basic " + base64.b64encode(b"me:secret").decode()
 
 
@@ -407,3 +411,21 @@ def log_of(tmp_path: Path) -> str:
     """What the fetch step wrote of its work."""
     logs = (tmp_path / "project/.ggen/cleanroom/runs").glob("*/logs/**/*")
     return "".join(path.read_text() for path in logs if path.is_file())
+
+
+def test_a_login_goes_to_no_port_that_only_a_lock_names(tmp_path: Path, certificates: Path):
+    """Nor does one for any host."""
+    text = "machine registry.test login me password secret\ndefault login me password secret\n"
+    (tmp_path / ".netrc").write_text(text)
+    said = run(tmp_path, certificates, {FILE: Answer(body=BODY.hex())}, lock(), "fetch")
+    assert (said.code, said.requests) == (0, [f"- {FILE}"])
+
+
+def test_a_login_goes_to_a_port_that_the_callers_configuration_names(
+    tmp_path: Path, certificates: Path
+):
+    """`registry=` has it, and netrc the host."""
+    (tmp_path / ".netrc").write_text("machine registry.test login me password secret\n")
+    (tmp_path / ".npmrc").write_text(f"registry=https://registry.test:{PORT}/\n")
+    said = run(tmp_path, certificates, {FILE: Answer(body=BODY.hex())}, lock(), "fetch")
+    assert (said.code, said.requests) == (0, [f"{SENT} {FILE}"])

@@ -164,7 +164,7 @@ class Cargo(Manager):
     def credentials(self, url: str) -> Mapping[str, str]:
         """A registry's token, as cargo sends it, or what `~/.netrc` has for the host."""
         token = self._tokens.get(host_of(url))
-        return {"Authorization": token} if token else self.settings.credentials(url)
+        return {"Authorization": token} if token else super().credentials(url)
 
     def named_hosts(self) -> frozenset[str]:
         """The registries of the caller's own configuration."""

@@ -153,7 +153,7 @@ class Go(Manager):
         own = self._proxy
         if own.authorization and host_of(url) == host_of(own.url):
             return {"Authorization": own.authorization}
-        return self.settings.credentials(url)
+        return super().credentials(url)
 
     def named_hosts(self) -> frozenset[str]:
         """The proxy, where the caller's configuration names one."""

@@ -263,7 +263,7 @@ class Maven(Manager):
     def credentials(self, url: str) -> Mapping[str, str]:
         """The login of a server whose address the caller's settings have."""
         login = self._own.login(url)
-        return basic(*login) if login else self.settings.credentials(url)
+        return basic(*login) if login else super().credentials(url)
 
     def named_hosts(self) -> frozenset[str]:
         """The hosts of mirrors and repositories in the caller's settings."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from cleanroom.dependencies.settings import Settings, basic, host_of, netrc_login, read_text
+from cleanroom.dependencies.settings import Settings, basic, host_of, read_text
 
 PYPI = "https://pypi.org/simple"
 PYPI_FILES = "https://files.pythonhosted.org"
@@ -72,8 +72,8 @@ class PipConfig:
         if own is None or urlsplit(own).username is not None:
             return own or url
         parts = urlsplit(url)
-        netrc = Path(self._settings.variables.get("NETRC") or self._settings.home / ".netrc")
-        login = netrc_login(netrc, parts.hostname or "")
+        # The caller's own configuration names this index.
+        login = self._settings.netrc_login(own, (host_of(own),))
         if login is None:
             return url
         user, password = (quote(part, safe="") for part in login)

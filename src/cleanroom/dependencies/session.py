@@ -137,7 +137,7 @@ class Manager(ABC):
 
     def credentials(self, url: str) -> Mapping[str, str]:
         """The headers by which the caller's own configuration has this address opened."""
-        return self.settings.credentials(url)
+        return self.settings.credentials(url, self.named_hosts())
 
     def named_hosts(self) -> frozenset[str]:
         """HOST:PORT of registries that the caller's own configuration names.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -50,16 +50,18 @@ class Settings(NamedTuple):
         named = (self.variables.get(name, "") for name in CERTIFICATE_VARIABLES)
         return next((path for path in named if path and os.path.isfile(path)), "")  # noqa: PTH113
 
-    def credentials(self, url: str) -> Mapping[str, str]:
+    def credentials(self, url: str, named: Collection[str] = ()) -> Mapping[str, str]:
         """The header that this host's registry wants of the caller; empty for none.
 
-        From `~/.netrc`. Managers that have files of their own for them add to it.
+        From `~/.netrc`, for places that it names; `named` are those that other files of the
+        caller's name, as HOST:PORT. Managers that have files of their own for logins add to it.
         """
-        host = urlsplit(url).hostname or ""
-        login = netrc_login(Path(self.variables.get("NETRC") or self.home / ".netrc"), host)
-        if login is None:
-            return {}
-        return basic(*login)
+        login = self.netrc_login(url, named)
+        return {} if login is None else basic(*login)
+
+    def netrc_login(self, url: str, named: Collection[str] = ()) -> tuple[str, str] | None:
+        """User and password that `~/.netrc` has for an address; None where it has none."""
+        return netrc_login(Path(self.variables.get("NETRC") or self.home / ".netrc"), url, named)
 
     def proxy_for(self, url: str) -> str:
         """The proxy by which an address is reached; "" for none."""
@@ -126,15 +128,29 @@ def read_text(path: Path) -> str:
 def host_of(url: str) -> str:
     """HOST:PORT of an address."""
     parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    return f"{parts.hostname}:{parts.port or _port_of(parts.scheme)}"
 
 
-def netrc_login(path: Path, host: str) -> tuple[str, str] | None:
-    """User and password for a host in a netrc file; None where it has none."""
+def netrc_login(path: Path, url: str, named: Collection[str] = ()) -> tuple[str, str] | None:
+    """User and password for an address in a netrc file; None where it has none.
+
+    `machine HOST` is for the scheme's own port and for places in `named`, `machine HOST:PORT` for
+    that one: a lock file comes with a project, and may name any port of the host. `default` is for
+    no host that anybody named, and sent to none.
+    """
     import netrc
 
     try:
-        found = netrc.netrc(str(path)).authenticators(host)
+        hosts = netrc.netrc(str(path)).hosts
     except (netrc.NetrcParseError, OSError, ValueError):
         return None
+    parts, place = urlsplit(url), host_of(url)
+    found = hosts.get(place)
+    if found is None and (parts.port in (None, _port_of(parts.scheme)) or place in named):
+        host = parts.hostname or ""
+        found = hosts.get(host) if host != "default" else None
     return (found[0], found[2] or "") if found else None
+
+
+def _port_of(scheme: str) -> int:
+    return 443 if scheme == "https" else 80
