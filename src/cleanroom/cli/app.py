@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "shell": ("shell:shell", "Open a shell in the environment of a phase.", "Run"),
     "plan": ("plan:plan", "Show what would run, and run nothing.", "Run"),
     "report": ("report:report", "Make the reports again from a recorded run.", "Evidence"),
+    "diff": ("diff:diff", "Show what differs between two runs.", "Evidence"),
     "audit": ("audit:audit", "Show or verify the tamper-evident log.", "Evidence"),
     "events": ("events:events", "Show, replay or describe recorded events.", "Evidence"),
     "trace": ("trace:trace", "Show where a run's time went; compare, open or send it.", "Evidence"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         sweep,
         verify_audit,
     )
+    from cleanroom.engine.run_comparison import compare_runs
     from cleanroom.engine.shared_services.ancestry import started_by_ggen
     from cleanroom.engine.shared_services.pool import PoolStatus
     from cleanroom.engine.user_cache import CacheReport, prune_cache, show_cache
@@ -45,6 +46,7 @@ _HOMES = {
     "SetForecast": "fetch.forecast",
     "SweepReport": "records",
     "build_images": "records",
+    "compare_runs": "run_comparison",
     "delivered_to": "records",
     "forecast_dependencies": "fetch.forecast",
     "diagnose": "records",
@@ -73,6 +75,7 @@ __all__ = [
     "SetForecast",
     "SweepReport",
     "build_images",
+    "compare_runs",
     "delivered_to",
     "diagnose",
     "forecast_dependencies",

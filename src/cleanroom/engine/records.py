@@ -66,7 +66,7 @@ def verify_audit(project: str | Path) -> Verification:
     """
     from cleanroom.evidence.audit.log import verify
 
-    with _folder(project, AUDIT) as folder:
+    with recorded_folder(project, AUDIT) as folder:
         return verify(folder)
 
 
@@ -79,7 +79,7 @@ def show_audit(project: str | Path, run_id: str | None = None) -> Iterator[dict[
     from cleanroom.evidence.audit.chain import LOG_NAME
     from cleanroom.evidence.audit.log import records
 
-    with _folder(project, AUDIT) as folder:
+    with recorded_folder(project, AUDIT) as folder:
         try:
             yield from records(folder, run_id)
         except OSError as error:
@@ -139,8 +139,8 @@ def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
         UsageError: there is no such run.
         ProjectError: a line that is not the last is not an event.
     """
-    with _folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
-        return _events_in(folder)
+    with recorded_folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
+        return events_in(folder)
 
 
 def chosen_run(project: str | Path, run_id: str | None = None) -> str:
@@ -173,7 +173,7 @@ def read_events(file: Path) -> list[Envelope]:
         raise _unreadable(file, error) from error
 
 
-def _events_in(folder: Folder) -> list[Envelope]:
+def events_in(folder: Folder) -> list[Envelope]:
     """The events of a run's folder.
 
     Raises:
@@ -239,13 +239,13 @@ def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, lis
     from cleanroom.subscribers.tracer import TRACE_FILE
 
     name = chosen_run(project, run_id)
-    with _folder(project, f"{RUNS}/{name}") as folder:
+    with recorded_folder(project, f"{RUNS}/{name}") as folder:
         file = folder.path / TRACE_FILE
         try:
             with folder.reading(TRACE_FILE) as stream:
                 return name, read_otlp_json(stream.read(TRACE_LIMIT_BYTES))
         except FileNotFoundError:
-            return name, spans(_events_in(folder))
+            return name, spans(events_in(folder))
         except OSError as error:
             raise _unreadable(file, error) from error
         except ValueError as error:
@@ -265,7 +265,7 @@ def delivered_to(project: str | Path, run_id: str) -> str:
     """
     from cleanroom.subscribers.tracer import read_deliveries
 
-    with _folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
+    with recorded_folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
         for delivery in reversed(read_deliveries(folder)):
             if "traces" in delivery.counts:
                 return delivery.endpoint
@@ -300,8 +300,8 @@ def push_trace(
             hint="say --push http://127.0.0.1:4318, or set OTEL_EXPORTER_OTLP_ENDPOINT",
         )
     spans = read_trace(project, name)[1]
-    with _folder(project, f"{RUNS}/{name}") as folder:
-        delivered, already = push(folder, spans, _events_in(folder), settings)
+    with recorded_folder(project, f"{RUNS}/{name}") as folder:
+        delivered, already = push(folder, spans, events_in(folder), settings)
     return name, delivered, already
 
 
@@ -452,7 +452,7 @@ def diagnose(*, caller: Mapping[str, str] | None = None) -> Diagnosis:
 
 
 @contextmanager
-def _folder(project: str | Path, name: str) -> Iterator[Folder]:
+def recorded_folder(project: str | Path, name: str) -> Iterator[Folder]:
     """Open a folder of ours in a project, following no link.
 
     Raises:

@@ -74,7 +74,18 @@ _NOT_LATE = (
     "cleanroom.evidence.tracing.testing",
 )
 _COMMANDS = (
-    *("audit", "cache", "completion", "config", "doctor", "events", "explain", "image", "init"),
+    *(
+        "audit",
+        "cache",
+        "completion",
+        "config",
+        "diff",
+        "doctor",
+        "events",
+        "explain",
+        "image",
+        "init",
+    ),
     *("plan", "pool", "sweep"),
 )
 
