@@ -392,12 +392,12 @@ class Warden:
             self._poll.unregister(self._egress_reports.fileno())
             return
         report = arrived[0]
-        if report["kind"] == "full":
-            self._limits.report_connections(report["to"], report["connections"])
-            return
-        outside = Outside.parsed(report["to"])
-        source = report["source"]
-        self._recorder.record_relay_refusal(outside.host, outside.port, report["ip"], source)
+        match report["kind"]:
+            case "full":
+                self._limits.report_connections(report["to"], report["connections"])
+            case "refused":
+                to, source = Outside.parsed(report["to"]), report["source"]
+                self._recorder.record_relay_refusal(to.host, to.port, report["ip"], source)
 
     def _handle_service_relay(self) -> bool:
         """Take a report of the service's relay; False when that has ended."""
