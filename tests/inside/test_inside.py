@@ -12,7 +12,7 @@ from support.inside.harness import COLUMNS, CONTAINERS, inside, outside
 from support.inside.rows import ROWS, Row
 
 SLOW = (pytest.mark.slow, pytest.mark.timeout(400))
-CASES = [pytest.param(row, id=row.id, marks=[pytest.mark.slow] if row.slow else []) for row in ROWS]
+CASES = [pytest.param(row, id=row.id, marks=SLOW if row.slow else ()) for row in ROWS]
 
 
 def _require(row: Row) -> None:

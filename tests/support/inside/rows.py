@@ -8,37 +8,9 @@ To add one: a `Row` in the list of its kind; what differs in a column is its `ga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-
-class Row(NamedTuple):
-    """One thing that programs do."""
-
-    id: str
-    kind: str
-    # in the project, before: shell
-    prepare: str
-    # one command for each phase of one run; they follow each other
-    phases: tuple[str, ...]
-    # in the project, afterwards: shell
-    check: str
-    # column -> how it differs there; the row is then not carried out in it
-    gaps: Mapping[str, str] = {}
-    # what happens outside, in the words of the page
-    outside: str = "works"
-    # folder of the project below the one in which `prepare` runs
-    inside: str = "."
-    # a program without which the row is skipped
-    needs: str = ""
-    # the columns in which that program is there; empty for all
-    only: tuple[str, ...] = ()
-    # a service beside the phases: its command, which listens on this port
-    service: tuple[str, ...] = ()
-    port: int = 0
-    # seconds are spent on it
-    slow: bool = False
-
+from support.inside.builds import BUILDS
+from support.inside.connections import CONNECTIONS
+from support.inside.row import GIT_FUNCTION, NO_GIT, Row, python_program
 
 # In containers pid 1 is a program in C, which copies nothing up.
 NO_COPY_UP = {"docker": "EXDEV: a program that falls back to copying works"}
@@ -57,6 +29,27 @@ def _renameat2(old: str, new: str, flags: int) -> str:
 _PKG = "mkdir -p pkg/sub && echo 1 > pkg/a && echo 2 > pkg/sub/b"
 _MOVED = "test ! -e pkg && test $(cat lib/a) = 1 && test $(cat lib/sub/b) = 2"
 
+# The folder was copied up for the rename, and the descriptor is of the one below.
+_STALE = "ENOENT, where it is a folder of the project that no phase has renamed before"
+_IN_RUST = (
+    'use std::fs; fn main() { let e = fs::rename("pkg", "full").unwrap_err(); '
+    "assert_eq!(e.kind(), std::io::ErrorKind::DirectoryNotEmpty); "
+    'fs::rename("pkg", "lib").unwrap(); assert!(fs::metadata("lib/sub/b").is_ok()); }'
+)
+_IN_C = r"""#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(void) {
+    int there = open("there", O_PATH | O_DIRECTORY);
+    if (renameat2(AT_FDCWD, "pkg", AT_FDCWD, "full", RENAME_NOREPLACE) != -1 || errno != EEXIST)
+        return 1;
+    if (renameat2(AT_FDCWD, "pkg", AT_FDCWD, "none", RENAME_EXCHANGE) != -1 || errno != ENOENT)
+        return 2;
+    return renameat2(AT_FDCWD, "pkg", there, "lib", RENAME_NOREPLACE) == 0 ? 0 : 3;
+}
+"""
 RENAMES = (
     Row(
         "rename-python",
@@ -133,6 +126,50 @@ RENAMES = (
         NO_COPY_UP,
     ),
     Row(
+        "rename-exchange-file",
+        "RENAME_EXCHANGE of a folder and a file, across folders",
+        f"{_PKG}; mkdir other && echo 5 > other/e",
+        (_renameat2("pkg/sub", "other/e", 2), _renameat2("other/e", "pkg", 2)),
+        "test $(cat pkg/b) = 2 && test $(cat other/e/sub) = 5 && test $(cat other/e/a) = 1",
+        NO_COPY_UP,
+    ),
+    Row(
+        "rename-c",
+        "renameat2 of a program in C, into a folder that it holds open",
+        f"{_PKG}; mkdir there full && echo 1 > full/x "
+        f"&& printf '%s' '{_IN_C}' > r.c && cc -o r r.c",
+        ("./r",),
+        "test ! -e pkg && test $(cat there/lib/sub/b) = 2 && test -f full/x",
+        NO_COPY_UP | {"root High": "a program of the project is not started"},
+        needs="cc",
+    ),
+    Row(
+        "rename-rust",
+        "fs::rename of a folder in Rust, over an empty one, and an error over another",
+        f"{_PKG}; mkdir full lib && echo 1 > full/x "
+        f"&& printf '%s' '{_IN_RUST}' > r.rs && rustc r.rs",
+        ("./r",),
+        f"{_MOVED} && test -f full/x",
+        NO_COPY_UP | {"root High": "a program of the project is not started"},
+        needs="rustc",
+        only=("root Medium", "root High", "E3"),
+    ),
+    Row(
+        "rename-open",
+        "what is opened below a folder that was opened before it was renamed",
+        _PKG,
+        (
+            python_program(
+                "import os",
+                "held = os.open('pkg', os.O_RDONLY)",
+                "os.rename('pkg', 'lib')",
+                "os.close(os.open('sub/b', os.O_RDONLY, dir_fd=held))",
+            ),
+        ),
+        _MOVED,
+        NO_COPY_UP | dict.fromkeys(("root Medium", "user Medium", "root High"), _STALE),
+    ),
+    Row(
         "rename-keeps",
         "modes, times with nanoseconds, links and hard links of a renamed folder",
         "mkdir -p pkg/sub/deep && echo 1 > pkg/a && ln pkg/a pkg/sub/b && ln pkg/a outer "
@@ -207,23 +244,18 @@ HARD_LINKS = (
     ),
 )
 
-_GIT = (
-    "git() { command git -c user.name=a -c user.email=a@example.org "
-    '-c protocol.file.allow=always "$@"; }; '
-)
 # What people and build tools ask git.
 _ASKED = (
     'test -z "$(git status --porcelain --untracked-files=no)" && git describe --always --dirty '
     "&& git log -1 --format=%s && git rev-parse HEAD && git diff --quiet && git ls-files"
 )
-NO_GIT = {"E3": "the folder is not shown", "docker": "the folder is not shown"}
 
 GIT = (
     Row(
         "git-worktree",
         "git in a linked worktree",
-        f"{_GIT} git init -q main && cd main && echo 1 > a && git add a && git commit -qm one "
-        "&& git tag -am v1 v1 && git worktree add -q ../tree",
+        f"{GIT_FUNCTION} git init -q main && cd main && echo 1 > a && git add a "
+        "&& git commit -qm one && git tag -am v1 v1 && git worktree add -q ../tree",
         (f"{_ASKED} && git describe | grep -q v1",),
         _ASKED,
         NO_GIT,
@@ -233,8 +265,9 @@ GIT = (
     Row(
         "git-submodule",
         "git in a submodule",
-        f"{_GIT} git init -q lib && echo 1 > lib/a && git -C lib add a && git -C lib commit -qm l "
-        '&& git init -q super && cd super && git submodule --quiet add "$(cd ../lib; pwd)" mod',
+        f"{GIT_FUNCTION} git init -q lib && echo 1 > lib/a && git -C lib add a "
+        "&& git -C lib commit -qm l && git init -q super && cd super "
+        '&& git submodule --quiet add "$(cd ../lib; pwd)" mod',
         (_ASKED,),
         _ASKED,
         NO_GIT,
@@ -244,7 +277,7 @@ GIT = (
     Row(
         "git-subfolder",
         "git in a folder of the repository",
-        f"{_GIT} git init -q . && mkdir sub && echo 1 > sub/a && echo 2 > b "
+        f"{GIT_FUNCTION} git init -q . && mkdir sub && echo 1 > sub/a && echo 2 > b "
         "&& git add sub b && git commit -qm one",
         (_ASKED,),
         _ASKED,
@@ -255,7 +288,7 @@ GIT = (
     Row(
         "git-link",
         "git where .git is a link",
-        f"{_GIT} git init -q p && cd p && echo 1 > a && git add a && git commit -qm one "
+        f"{GIT_FUNCTION} git init -q p && cd p && echo 1 > a && git add a && git commit -qm one "
         "&& mv .git ../p.git && ln -s ../p.git .git",
         (_ASKED,),
         _ASKED,
@@ -266,11 +299,6 @@ GIT = (
 )
 
 
-# A program of a phase, by lines; the shell's quotes are double ones.
-def _python(*lines: str) -> str:
-    return 'python3 -c "' + "\n".join(lines) + '"'
-
-
 _APPEND = "subprocess.run(['sh', '-c', 'echo two >> log'], check=True)"
 OPEN_FILES = (
     Row(
@@ -278,7 +306,7 @@ OPEN_FILES = (
         "reading on from a file that was opened before its first write",
         "echo one > log",
         (
-            _python(
+            python_program(
                 "import subprocess",
                 "f = open('log'); assert f.read() == 'one\\n'",
                 _APPEND,
@@ -292,7 +320,7 @@ OPEN_FILES = (
         "flock of a file that another process opens for writing",
         "echo one > log",
         (
-            _python(
+            python_program(
                 "import fcntl, subprocess, sys",
                 "f = open('log'); fcntl.flock(f, fcntl.LOCK_EX)",
                 "code = 'import fcntl; f = open(\\'log\\', \\'a\\'); "
@@ -308,7 +336,7 @@ OPEN_FILES = (
         "fcntl locks of readers and writers",
         "echo one > log",
         (
-            _python(
+            python_program(
                 "import fcntl, subprocess, sys",
                 "f = open('log'); fcntl.lockf(f, fcntl.LOCK_SH)",
                 "code = 'import fcntl; f = open(\\'log\\', \\'r+\\'); "
@@ -322,13 +350,13 @@ OPEN_FILES = (
     Row(
         "open-sqlite",
         "an SQLite database in WAL mode, written by four processes in two phases",
-        _python(
+        python_program(
             "import sqlite3",
             "c = sqlite3.connect('db'); c.execute('pragma journal_mode=wal')",
             "c.execute('create table t (n)'); c.commit()",
         ),
         (
-            _python(
+            python_program(
                 "import subprocess, sys",
                 "code = 'import sqlite3; c = sqlite3.connect(\\'db\\', timeout=30); "
                 "[(c.execute(\\'insert into t values (1)\\'), c.commit()) for _ in range(25)]'",
@@ -337,7 +365,7 @@ OPEN_FILES = (
             ),
         )
         * 2,
-        _python(
+        python_program(
             "import sqlite3",
             "c = sqlite3.connect('db'); n = c.execute('select count(*) from t').fetchone()[0]",
             "assert n == 200 and c.execute('pragma integrity_check').fetchone()[0] == 'ok', n",
@@ -348,7 +376,7 @@ OPEN_FILES = (
         "inotify of a file and a folder of the project",
         "mkdir d; echo one > d/log",
         (
-            _python(
+            python_program(
                 "import ctypes, os, struct, subprocess",
                 "c = ctypes.CDLL(None); i = c.inotify_init1(0o4000)",
                 "w = [c.inotify_add_watch(i, p, 0x102) for p in (b'd/log', b'd')]",
@@ -362,112 +390,6 @@ OPEN_FILES = (
             ),
         ),
         "test -f d/new",
-    ),
-)
-
-BUILDS = (
-    Row(
-        "build-make",
-        "make decides by times with nanoseconds, there and back",
-        "printf 'all: out\\nout: in\\n\\tcp in out; touch built\\n' > Makefile; "
-        "touch -d '2024-01-01 00:00:00.500000001' in; make -s all; "
-        "touch -d '2024-01-01 00:00:00.500000002' out; rm built",
-        ("make -q all", "make -q all && touch in && make -s all && test -e built"),
-        "make -q all",
-        needs="make",
-    ),
-    Row(
-        "build-cargo",
-        "cargo builds nothing anew that was built outside or in an earlier phase",
-        'printf \'[package]\\nname = "x"\\nedition = "2021"\\n\' > Cargo.toml; mkdir src; '
-        "echo 'fn main() {}' > src/main.rs; cargo build -q 2> log",
-        (
-            "cargo build -v 2>&1 | tee log && grep -q Fresh log && ! grep -q Compiling log",
-            "touch src/main.rs && cargo build 2>&1 | grep -q Compiling",
-            "cargo build -v 2>&1 | tee log && ! grep -q Compiling log",
-        ),
-        "cargo build -v 2>&1 | grep -q Fresh",
-        needs="cargo",
-        only=("root Medium",),
-    ),
-    Row(
-        "build-times",
-        "times of files and new folders with nanoseconds",
-        "touch -d '2001-02-03 04:05:06.123456789' a",
-        (
-            "stat -c %y a | grep -q 06.123456789 && "
-            "touch -d '2002-02-03 04:05:06.987654321' b && cp -p a c && mkdir -p d/e "
-            "&& cp -p a d/e && touch -d '2002-02-03 04:05:06.987654321' d/e d && chmod 555 d/e",
-            "stat -c %y b d d/e | grep -c 06.987654321 | grep -q 3",
-        ),
-        "stat -c %y a c | grep -c 06.123456789 | grep -q 2 && "
-        "stat -c %y b d d/e | grep -c 06.987654321 | grep -q 3",
-    ),
-    Row(
-        "build-folder",
-        "make with a folder among the prerequisites that a phase made first",
-        "printf 'app: lib\\n\\ttouch app\\nlib: in\\n\\tmkdir -p lib; touch lib/x lib\\n' "
-        "> Makefile; touch in",
-        ("make -s app", "make -q app"),
-        "make -q app",
-        needs="make",
-    ),
-)
-
-_PORT = 7117
-_ASKED_SERVICE = ("python3", "asked_service.py", str(_PORT))
-_CLIENT = f"python3 service_client.py {_PORT}"
-CONNECTIONS = (
-    Row(
-        "socket-flags",
-        "a socket that is set non-blocking stays so when it is bound, listens and connects",
-        "true",
-        (
-            _python(
-                "import socket, os, fcntl",
-                "a, b = socket.socket(), socket.socket()",
-                "def blocks():",
-                "    return [not fcntl.fcntl(e, fcntl.F_GETFL) & os.O_NONBLOCK for e in (a, b)]",
-                "a.setblocking(False); b.setblocking(False)",
-                "a.bind(('127.0.0.1', 0)); a.listen()",
-                "b.connect_ex(a.getsockname())",
-                "assert blocks() == [False, False], blocks()",
-                "c = socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)",
-                "fcntl.fcntl(c, fcntl.F_SETFL, os.O_RDWR); b = c",
-                "c.bind(('127.0.0.1', 0))",
-                "assert blocks() == [False, True], blocks()",
-            ),
-        ),
-        "true",
-        {"root High": "a port to listen on is declared with `ports`"},
-    ),
-    Row(
-        "service-half-close",
-        "a client ends its side, and the service still answers",
-        "true",
-        (f"{_CLIENT} half-close",),
-        "true",
-        service=_ASKED_SERVICE,
-        port=_PORT,
-    ),
-    Row(
-        "service-last-word",
-        "a service ends its side, and the client still sends",
-        "true",
-        (f"{_CLIENT} last-word",),
-        "true",
-        service=_ASKED_SERVICE,
-        port=_PORT,
-    ),
-    Row(
-        "service-many",
-        "1,000 connections to a service at once, then 10,000 in turn, and 1,000 again",
-        "true",
-        (f"ulimit -Sn 1024; {_CLIENT} 1000 10000 && {_CLIENT} 1000 1",),
-        "true",
-        service=_ASKED_SERVICE,
-        port=_PORT,
-        slow=True,
     ),
 )
 
