@@ -73,7 +73,7 @@ ALLOWED = {
     "cli/main.py:_hold_standard_streams": "the standard streams",
     "engine/doctor.py:_probe": "a folder of the process's own in the system's temporary one",
     "servers/own_server.py:serve": "a folder of the process's own in the system's temporary one",
-    "engine/shared_services/protocol.py:requests_file": "a file in memory",
+    "engine/shared_services/protocol.py:values_file": "a file in memory",
     "core/private_cache.py:_walk": "each step is looked at before the next is made",
     "backends/embedded/resources.py:_make_parent": PRIVATE,
     "backends/embedded/home_cache.py:HomeCache._enter": PRIVATE,

@@ -121,6 +121,14 @@ def test_a_service_that_may_not_restart_is_given_up_at_once():
     ]
 
 
+def test_a_service_that_is_started_again_by_somebody_is_recovered_again():
+    """`up` starts what was given up: its restarts count anew, and it can be given up anew."""
+    ends = [service_ended(number) for number in range(4)]
+    sent = decided(service_started(), *ends, service_started(), *ends)
+
+    assert [type(command) for command in sent] == [Restart, Restart, Restart, GiveUp] * 2
+
+
 def test_old_restarts_are_forgotten():
     """A service that fails once an hour is restarted each time, with the first delay."""
     sent = decided(service_started(), *(service_ended(3600.0 * number) for number in range(10)))

@@ -113,6 +113,21 @@ def dead_run_folders(cache: Path) -> list[Path]:
     ]
 
 
+def left_of(run_id: str) -> tuple[Leftover, ...]:
+    """Control groups and folders outside the cache that a run with this id has still."""
+    groups = [
+        Leftover(kind="cgroup", name=str(group))
+        for group in _groups(cgroups.homes().folders.values())
+        if _is_of(group, {run_id})
+    ]
+    areas = [
+        Leftover(kind="folder", name=str(area))
+        for area in run_areas(run_id)
+        if os.path.lexists(area)
+    ]
+    return (*groups, *areas)
+
+
 def _runs(cache: Path) -> Iterator[tuple[Folder, Folder]]:
     """The folder of all runs and each run's, which are held open until the next."""
     try:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from cleanroom.engine.doctor import Diagnosis
     from cleanroom.engine.engine import Engine, open
     from cleanroom.engine.fetch.forecast import SetForecast, forecast_dependencies
+    from cleanroom.engine.host_services import (
+        EndedServices,
+        HostServices,
+        services_down,
+        services_up,
+    )
     from cleanroom.engine.options import Options, RunOptions
     from cleanroom.engine.phases.skipping import Decision
     from cleanroom.engine.records import (
@@ -39,7 +45,9 @@ _HOMES = {
     "CacheReport": "user_cache",
     "Decision": "phases.skipping",
     "Diagnosis": "doctor",
+    "EndedServices": "host_services",
     "Engine": "engine",
+    "HostServices": "host_services",
     "Options": "options",
     "PoolStatus": "shared_services.pool",
     "RunOptions": "options",
@@ -57,6 +65,8 @@ _HOMES = {
     "push_trace": "records",
     "read_run": "records",
     "read_trace": "records",
+    "services_down": "host_services",
+    "services_up": "host_services",
     "render_reports": "records",
     "show_audit": "records",
     "show_cache": "user_cache",
@@ -68,7 +78,9 @@ __all__ = [
     "CacheReport",
     "Decision",
     "Diagnosis",
+    "EndedServices",
     "Engine",
+    "HostServices",
     "Options",
     "PoolStatus",
     "RunOptions",
@@ -87,6 +99,8 @@ __all__ = [
     "read_run",
     "read_trace",
     "render_reports",
+    "services_down",
+    "services_up",
     "show_audit",
     "show_cache",
     "started_by_ggen",

@@ -17,6 +17,7 @@ from cleanroom.engine.shared_services.discovery import (
     discovery_key,
 )
 from cleanroom.engine.shared_services.pool import pool_key
+from cleanroom.engine.shared_services.up import up_key
 from cleanroom.model.errors import UsageError
 from cleanroom.model.plan import Plan
 from cleanroom.services import Recipe
@@ -51,6 +52,12 @@ def pool_of_project(
     key = pool_key(plan.root, service_backend(plan.backend))
     config = _config(plan, caller, places, kind="pool", key=key)
     return msgspec.structs.replace(config, idle_seconds=idle_seconds)
+
+
+def server_of_host(plan: Plan, caller: Mapping[str, str], places: CachePlaces) -> ServerConfig:
+    """The server of the project's services for programs on the host, which `down` ends."""
+    key = up_key(plan.root, service_backend(plan.backend))
+    return _config(plan, caller, places, kind="up", key=key)
 
 
 def _config(

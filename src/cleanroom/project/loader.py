@@ -54,6 +54,9 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     strict_slo: bool | None = None
     allow_degraded: tuple[str, ...] = ()
     dry_run: bool = False
+    # the services of the plan, each with those that it depends on: (): all that are declared or
+    # that a phase names; None: those that its phases name
+    services: tuple[str, ...] | None = None
     fresh: bool = False  # for the engine: the plan is the same
 
 
@@ -91,6 +94,7 @@ def load(
         allowed=_rules(overrides.allow_degraded),
         floor=read_floor(floor),
         arguments=tuple(arguments),
+        services=overrides.services,
     )
     base, overlay = read_layers(project.settings, "project", context.environment)
     parts = [
@@ -163,7 +167,9 @@ def _part(
     services = {phase: declared.named(layer) for phase, layer in layers.items()}
     steps = tuple(order.unfold(project, names))
     declared.check_after(base, [step.name for step in steps], services, project.phases)
-    used = dict.fromkeys(service for step in steps for service in services[step.name])
+    used = tuple(dict.fromkeys(service for step in steps for service in services[step.name]))
+    if context.services is not None:
+        used = declared.for_host(overlaid(base, overlay), used, context.services)
     made = {
         step.name: phases.phase_run(
             context, project, path, step.name, layers[step.name], services[step.name]

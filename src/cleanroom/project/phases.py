@@ -30,6 +30,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...]  # rules that the command line lets go
     floor: Floor
     arguments: tuple[str, ...] = ()  # for the commands of the phases that were asked for
+    services: tuple[str, ...] | None = None  # as `Overrides.services`
 
     def allowed_by(self, layer: Layer) -> tuple[str, ...]:
         """Those of the rules that the file lets go too."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from cleanroom.model.errors import UsageError
 from cleanroom.model.plan import Ready, ServiceKind, ServiceSpec
 from cleanroom.project.everyday_services import completed, everyday_services
 from cleanroom.project.keys import ReadyKeys, ServiceKeys
@@ -61,6 +62,28 @@ def named(layer: Layer) -> tuple[str, ...]:
             )
     names = [canonical(name) for name in layer.settings.containers or ()]
     return _with_dependencies(names, layer)
+
+
+def for_host(layer: Layer, used: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The services that `up` starts, with those that they depend on: these names, or all that are
+    declared or `used` where none is given.
+
+    Raises:
+        UsageError: there is no service of a name.
+        ProjectError: one depends on itself, or on what is no service.
+    """
+    declared = [canonical(name) for name in layer.settings.services or {}]
+    own = dict.fromkeys((*used, *declared))
+    known = {*own, *BUILT_IN, *everyday_services()}
+    for name in names:
+        if name not in known:
+            close = nearest(name, known)
+            raise UsageError(
+                "CR-SESSION-008",
+                f"expected a service of the project, found {name[:80]!r}",
+                hint=f"did you mean {close!r}?" if close else f"services: {', '.join(own)}",
+            )
+    return _with_dependencies([canonical(name) for name in names] or list(own), layer)
 
 
 def _with_dependencies(names: Iterable[str], layer: Layer) -> tuple[str, ...]:

@@ -86,8 +86,10 @@ def _started(state: RecoveryState, event: Started, envelope: Envelope) -> Recove
             environments = state.environments | {name: state.reactions.get(envelope.parent, "")}
             return msgspec.structs.replace(state, environments=environments)
         case "service":
+            before = state.services.get(name, ServiceRestarts())
+            # somebody has started again what was given up
             service = msgspec.structs.replace(
-                state.services.get(name, ServiceRestarts()),
+                ServiceRestarts() if before.given_up else before,
                 restarts_max=int(attributes.get("restarts_max", RESTARTS_MAX)),
                 window_seconds=float(
                     attributes.get("restart_window_seconds", RESTART_WINDOW_SECONDS)

@@ -20,7 +20,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -33,9 +33,10 @@ from cleanroom.core.private_cache import open_cache
 from cleanroom.model.errors import ServiceFailed
 from cleanroom.model.policy import Policy
 from cleanroom.sandbox import channel, journal
+from cleanroom.sandbox.filesystem import tree_removal
 from cleanroom.sandbox.network import peers
 
-Kind = Literal["session", "pool"]
+Kind = Literal["session", "pool", "up"]
 # Kinds of services whose state can be made anew for each run;
 # of any other server only its own project knows.
 POOLABLE_KINDS = ("postgres", "redis")
@@ -43,6 +44,7 @@ POOLABLE_KINDS = ("postgres", "redis")
 LOCK_SECONDS = 20.0  # held for milliseconds
 BACKLOG = 128  # runs that connect while the server starts
 CONFIG_FILE, SOCKET_NAME, OWNER_FILE, LOCK_NAME = "holder.json", "socket", "owner", "holders.lock"
+ENDED_FILE = "ended"  # in the evidence of a server that was told to end
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +62,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     seed: int
     owner: str = ""  # process with which it ends, as `journal.process_name` writes it; "": none
+    # it ends with its owner also when it is told to stay
+    foreground: bool = False
     idle_seconds: float = 0.0  # it ends when no run has used it for so long; 0: never
 
     @property
@@ -71,6 +75,22 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     def cache(self) -> Path:
         """The user's cache folder."""
         return Path(self.runs).parent
+
+
+def mark_ended(evidence: Folder) -> None:
+    """Note in the evidence of a server that its end is known."""
+    with suppress(OSError):
+        _write(evidence, ENDED_FILE, b"")
+
+
+def unmarked(sessions: Folder, kind: Kind, key: str) -> Iterator[Folder]:
+    """The evidence of servers of this kind and key whose end is not known, held until the next."""
+    for name in sorted(sessions.names()):
+        if not name.startswith(f"{kind}-{key}-"):
+            continue
+        with suppress(OSError), sessions.folder(name) as folder:
+            if ENDED_FILE not in folder.names():
+                yield folder
 
 
 def discovery_key(*parts: str) -> str:
@@ -149,7 +169,7 @@ def _start(config: ServerConfig) -> tuple[str, socket.socket]:
         cache.folder(Path(config.runs).name, make=True, mode=0o700) as runs,
     ):
         os.mkdir(name, 0o700, dir_fd=runs.descriptor)
-        with runs.folder(name) as folder:
+        with runs.folder(name) as folder, _removed_unless_started(runs, folder):
             _write(folder, CONFIG_FILE, msgspec.json.format(msgspec.json.encode(config), indent=1))
             with channel.end() as listening:
                 listening.bind(unix_address(folder.descriptor, SOCKET_NAME))
@@ -164,6 +184,18 @@ def _start(config: ServerConfig) -> tuple[str, socket.socket]:
             hint=_hint_to_log(folder.path),
         )
     return name, end
+
+
+@contextmanager
+def _removed_unless_started(runs: Folder, folder: Folder) -> Iterator[None]:
+    """Where whoever starts a server is interrupted before, no process would remove its folder."""
+    try:
+        yield
+    except BaseException:
+        if "log" not in folder.names():
+            with suppress(OSError):
+                tree_removal.remove_beneath(runs.descriptor, folder.path.name)
+        raise
 
 
 def _write(folder: Folder, name: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from cleanroom.core.bus import Subscription
 from cleanroom.core.redaction import Redactor
 from cleanroom.engine.shared_services import protocol
 from cleanroom.engine.shared_services.databases import Databases
-from cleanroom.engine.shared_services.discovery import ServerConfig
+from cleanroom.engine.shared_services.discovery import ServerConfig, mark_ended
 from cleanroom.engine.shared_services.leases import Leases, PendingDatabase, RunLeases
 from cleanroom.engine.shared_services.protocol import (
     JoinAnswer,
@@ -25,6 +25,7 @@ from cleanroom.engine.shared_services.protocol import (
     ServiceRequest,
     WireError,
 )
+from cleanroom.engine.shared_services.published import Published
 from cleanroom.engine.shared_services.service_table import ServiceTable
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import Service
@@ -32,6 +33,8 @@ from cleanroom.engine.supervision.supervisor import Supervisor
 from cleanroom.model.events import Attached, Subject
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.async_channel import Link
+
+KEEPER_ENDED = "CR-SANDBOX-002"
 
 
 class JoinedRun:
@@ -47,10 +50,10 @@ class JoinedRun:
         # a grant is complete before its leases end
         self.lock = anyio.Lock()
 
-    def send(self, message: protocol.Message) -> None:
+    def send(self, message: protocol.Message, descriptors: Sequence[int] = ()) -> None:
         assert self.link is not None
         with suppress(OSError):  # the end of a run's connection is noticed in its link
-            self.link.send(protocol.encode(message))
+            self.link.send(protocol.encode(message), descriptors)
 
     def send_state(self, service: Service) -> None:
         """Send the service's state as it is for this run."""
@@ -81,6 +84,8 @@ class ServerContext(NamedTuple):
     started_unix_ns: int
     # ends the server
     end: Callable[[], None]
+    # lets the server outlive its owner
+    keep: Callable[[], None]
 
 
 class JoinedRuns:
@@ -100,6 +105,7 @@ class JoinedRuns:
         self._leases = Leases(
             Databases(server.supervisor, context), self._services, context.bus, server.tasks
         )
+        self._published = Published(self._services, server.supervisor, context)
 
     @property
     def in_use(self) -> bool:
@@ -131,7 +137,17 @@ class JoinedRuns:
                 run.send(protocol.StatusReported(self.status()))
             case protocol.Leave():
                 self._tasks.start_soon(self._end_leases, run)
+            case protocol.Publish(name):
+                self._publish(run, name, descriptors)
+            case protocol.Keep():
+                self._server.keep()
+            case protocol.Unpublish(names):
+                self._tasks.start_soon(self._unpublish, run, names)
+            case protocol.QueryPublished():
+                with protocol.values_file(self._published.report()) as file:
+                    run.send(protocol.PublishedReported(), [file])
             case protocol.EndServer():
+                mark_ended(self._server.context.folder)
                 self._server.end()
             case protocol.ForwardPort(name):
                 listening = socket.socket(fileno=descriptors.pop(0))
@@ -208,6 +224,19 @@ class JoinedRuns:
             self._leases.prepare(service)
         return service
 
+    def _publish(self, run: JoinedRun, name: str, descriptors: list[int]) -> None:
+        """Start a service for programs on the host, whose state the run is sent from now on."""
+        publication = protocol.read_values(descriptors.pop(0), protocol.Publication)
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        descriptors.clear()
+        run.services.add(name)
+        self._published.start(name, publication, sockets)
+        run.send_state(self._services[name])
+
+    async def _unpublish(self, run: JoinedRun, names: Sequence[str]) -> None:
+        await self._published.remove(frozenset(names))
+        run.send(protocol.Left())
+
     # --- answers
 
     def _answer(self, grants: dict[str, ServiceGrant], others: list[str]) -> JoinAnswer:
@@ -220,6 +249,7 @@ class JoinedRuns:
 
     def _grant(self, service: Service) -> ServiceGrant:
         recipe, server = service.recipe, self._server
+        assert server.config.kind != "up", "no run joins the services of the host"
         assert service.span is not None, "it has begun"
         attached = Attached(
             subject=Subject("service", recipe.name),
@@ -261,6 +291,9 @@ class JoinedRuns:
         for run in self._runs:
             if service.recipe.name in run.services:
                 run.send_state(service)
+        last = service.last_error
+        if service.failure is not None and last is not None and last.code == KEEPER_ENDED:
+            self._server.end()  # without its keeper it can start nothing; the next one can
 
     async def forward_events(self, inbox: Subscription) -> None:
         """Send each event to every run that uses the service it is about."""

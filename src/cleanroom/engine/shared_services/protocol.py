@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import msgspec
 
@@ -22,6 +23,8 @@ from cleanroom.model.errors import CleanroomError, ServiceFailed
 from cleanroom.model.events import AnyEvent, Attached
 from cleanroom.sandbox import channel
 from cleanroom.services import Recipe
+
+T = TypeVar("T")
 
 
 class ProtocolError(ConnectionError):
@@ -109,7 +112,37 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[PooledService, ...] = ()
 
 
-# --- orders: from a run, or from `pool`
+class Publication(msgspec.Struct, frozen=True, kw_only=True):
+    """A service as `up` wants it for programs on the host."""
+
+    request: ServiceRequest
+    # for programs on the host: with the ports of the sockets that come with it
+    variables: dict[str, str]
+    # where inside the service each of these sockets leads
+    targets: tuple[str, ...]
+
+
+class PublishedService(msgspec.Struct, frozen=True, kw_only=True):
+    """One service on ports of the host, as it is now."""
+
+    name: str
+    version: str
+    configuration: str
+    variables: dict[str, str]
+    ports: tuple[int, ...]
+    depends_on: tuple[str, ...]
+    log: str  # below the project's folder
+    ready: bool
+    # it has been ready, so that it has data
+    has_data: bool
+    # how often it was started again, and what ended it last
+    restarts: int
+    last_error: str
+    # why it does not come back by itself
+    failure: WireError | None
+
+
+# --- orders: from a run, from `pool`, or from `up`
 
 
 class Join(msgspec.Struct, frozen=True, tag_field="op", tag="join"):
@@ -138,11 +171,45 @@ class QueryStatus(msgspec.Struct, frozen=True, tag_field="op", tag="status"):
     """`StatusReported` answers."""
 
 
+class Publish(msgspec.Struct, frozen=True, tag_field="op", tag="publish"):
+    """Start this service for programs on the host; one that has failed is started again.
+
+    The first descriptor is a file with a `Publication`, the others its listening sockets.
+    A service that is there keeps its own, and these are closed.
+    """
+
+    service: str
+
+
+class Keep(msgspec.Struct, frozen=True, tag_field="op", tag="keep"):
+    """Stay when the `up` that has started this server ends, unless that is in the foreground."""
+
+
+class Unpublish(msgspec.Struct, frozen=True, tag_field="op", tag="unpublish"):
+    """End these services and remove their data; `Left` answers."""
+
+    services: tuple[str, ...]
+
+
+class QueryPublished(msgspec.Struct, frozen=True, tag_field="op", tag="published"):
+    """`PublishedReported` answers."""
+
+
 class EndServer(msgspec.Struct, frozen=True, tag_field="op", tag="end"):
     """End all services and the server; the connection closes, then the server's folder goes."""
 
 
-Order = Join | Leave | ForwardPort | QueryStatus | EndServer
+Order = (
+    Join
+    | Leave
+    | ForwardPort
+    | QueryStatus
+    | Publish
+    | Keep
+    | Unpublish
+    | QueryPublished
+    | EndServer
+)
 
 
 # --- messages: from the server
@@ -155,7 +222,7 @@ class Joined(msgspec.Struct, frozen=True, tag_field="kind", tag="joined"):
 
 
 class Left(msgspec.Struct, frozen=True, tag_field="kind", tag="left"):
-    """Answers `Leave`: nothing of this run is left."""
+    """Answers `Leave`, and `Unpublish`: nothing of the run, or of the services, is left."""
 
     left: bool = True
 
@@ -181,7 +248,13 @@ class StatusReported(msgspec.Struct, frozen=True, tag_field="kind", tag="status"
     status: PoolStatus
 
 
-Message = Joined | Left | StateChanged | EventReported | StatusReported
+class PublishedReported(msgspec.Struct, frozen=True, tag_field="kind", tag="published"):
+    """Answers `QueryPublished`. The services may be more than a datagram holds:
+    the one descriptor is a file with them.
+    """
+
+
+Message = Joined | Left | StateChanged | EventReported | StatusReported | PublishedReported
 
 
 # --- to and from the wire
@@ -238,10 +311,17 @@ def _translated(descriptors: list[int]) -> Iterator[None]:
 @contextmanager
 def requests_file(requests: Mapping[str, ServiceRequest]) -> Iterator[int]:
     """A memory file with the requests by the services' names, as a descriptor."""
+    with values_file(requests) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def values_file(values: object) -> Iterator[int]:
+    """A memory file with these values, which may be larger than a datagram, as a descriptor."""
     descriptor = os.memfd_create("cleanroom", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:
-            file.write(msgspec.json.encode(requests))
+            file.write(msgspec.json.encode(values))
         yield descriptor
     finally:
         os.close(descriptor)
@@ -253,9 +333,18 @@ def read_requests(descriptor: int) -> dict[str, ServiceRequest]:
     Raises:
         ProtocolError: the file holds no requests.
     """
+    return read_values(descriptor, dict[str, ServiceRequest])
+
+
+def read_values(descriptor: int, of: type[T]) -> T:
+    """The inverse of `values_file`. Closes the descriptor.
+
+    Raises:
+        ProtocolError: the file holds no such values.
+    """
     with os.fdopen(descriptor, "rb") as file:
         file.seek(0)
         try:
-            return msgspec.json.decode(file.read(), type=dict[str, ServiceRequest])
+            return msgspec.json.decode(file.read(), type=of)
         except msgspec.MsgspecError as error:
             raise ProtocolError(str(error)) from error

@@ -106,6 +106,7 @@ class SharedServer:
         self._make_backend = make_backend
         self._redactor = Redactor()
         self._ended = anyio.Event()
+        self._kept = False  # although its owner ends
         self._started_unix_ns = SystemClock().wall_ns()
 
     @property
@@ -115,6 +116,10 @@ class SharedServer:
     def end(self) -> None:
         """End the server. Does not wait for that."""
         self._ended.set()
+
+    def keep(self) -> None:
+        """Outlive the owner, unless that is in the foreground."""
+        self._kept = not self._config.foreground
 
     async def serve(self) -> None:
         """Serve until the owner ends, no run has used it for long, or it is told to end."""
@@ -183,6 +188,7 @@ class SharedServer:
             tasks=tasks,
             started_unix_ns=self._started_unix_ns,
             end=self.end,
+            keep=self.keep,
         )
 
     def _listen(self, runs: JoinedRuns, tasks: TaskGroup) -> None:
@@ -198,7 +204,8 @@ class SharedServer:
 
     async def _end_with_owner(self) -> None:
         await wait_ended(self._config.owner)
-        self.end()
+        if not self._kept:
+            self.end()
 
     async def _end_when_idle(self, runs: JoinedRuns) -> None:
         await wait_idle(self._config.idle_seconds, lambda: runs.in_use)

@@ -59,6 +59,27 @@ class ServiceTable:
         old.change()  # ends its `_report_changes`
         self._tasks.start_soon(self._report_changes, service)
 
+    def start_again(self, name: str) -> None:
+        """Start a service that has failed for good once more, with the data that it has."""
+        service = self._services[name] = self._supervisor.start_again(name)
+        self._tasks.start_soon(self._report_changes, service)
+
+    def replace(self, name: str, request: ServiceRequest) -> None:
+        """Replace a service by one of another configuration, with another folder."""
+        old = self._services[name]
+        self._redactor.add(*request.recipe.secrets)
+        self._configurations[name] = request.configuration
+        service = self._services[name] = self._supervisor.renew(request.recipe)
+        old.change()  # ends its `_report_changes`
+        self._tasks.start_soon(self._report_changes, service)
+
+    async def remove(self, name: str) -> None:
+        """Stop a service and remove its data."""
+        service = self._services.pop(name)
+        del self._configurations[name]
+        service.change()  # ends its `_report_changes`
+        await self._supervisor.remove(name)
+
     async def _report_changes(self, service: Service) -> None:
         """Until the service fails for good or is replaced."""
         while True:
@@ -67,8 +88,12 @@ class ServiceTable:
             if service.failure is not None:
                 return
             await changed.wait()
-            if self._services[service.recipe.name] is not service:
+            if self._services.get(service.recipe.name) is not service:
                 return
+
+    def find(self, name: str) -> Service | None:
+        """The service of this name, whatever its state."""
+        return self._services.get(name)
 
     def name_of_subject(self, subject: str) -> str:
         """The service that an event is about: `subject` names the service or its environment."""

@@ -98,6 +98,7 @@ class Service:
         self.scope = anyio.CancelScope()
         self.running = False
         self.ended = anyio.Event()
+        self.runs = 0  # begun so far
         self.last_error: CleanroomError | None = None
         self.output = bytearray()  # the end of it
         self.span: SpanContext | None = None
@@ -107,7 +108,8 @@ class Service:
         self.begun = anyio.Event()  # the first run has a span
         self.has_data = False
         self.template = ""  # the cached folder that its data begins with
-        self.listening: list[socket.socket] = []  # on the host, forwarded to the service
+        # sockets on the host that are forwarded to the service, each with where to inside it
+        self.listening: list[tuple[socket.socket, str]] = []
 
     @property
     def log(self) -> str:
@@ -117,7 +119,20 @@ class Service:
     def begin_run(self, span: SpanContext, at_unix_ns: int) -> None:
         """Note the span of a new run."""
         self.span, self.begun_unix_ns = span, at_unix_ns
+        self.runs += 1
         self.begun.set()
+
+    def successor(self) -> Service:
+        """A service with the same environment, data and listening sockets, and a state that is new:
+        a failure stays for good.
+        """
+        service = Service(self.recipe, 0)
+        service.environment_id = self.environment_id
+        service.access = self.access
+        service.has_data, service.template = self.has_data, self.template
+        service.listening, service.runs = self.listening, self.runs
+        service.environment, service.last_error = self.environment, self.last_error
+        return service
 
     def change(
         self,
@@ -169,16 +184,20 @@ class Service:
             raise self.failure
         await self.changed.wait()
 
-    def forward(self, listening: socket.socket) -> None:
-        """Forward connections on `listening` to the service, across restarts."""
-        self.listening.append(listening)
+    def forward(self, listening: socket.socket, to: str = "") -> None:
+        """Forward connections on `listening` to the service, across restarts.
+
+        `to` is written as the recipe's own, which it is where none is given.
+        """
+        to = to or self.recipe.to
+        self.listening.append((listening, to))
         if self.ready and self.environment is not None:
             with suppress(EnvironmentFailed):  # the next run forwards them
-                self.environment.forward(listening, self.recipe.to)
+                self.environment.forward(listening, to)
 
     def stop_forwarding(self, listening: socket.socket) -> None:
         """Stop forwarding connections on `listening`."""
-        self.listening.remove(listening)
+        self.listening = [entry for entry in self.listening if entry[0] is not listening]
         if self.environment is not None:
             self.environment.stop_forwarding(listening)
 

@@ -165,8 +165,8 @@ class ServiceRunner:
         """
         recipe = service.recipe
         service.environment = observed.environment
-        for listening in service.listening:
-            observed.environment.forward(listening, recipe.to)
+        for listening, to in service.listening:
+            observed.environment.forward(listening, to)
         service.change(ready=True)
         unanswered = 0
         while unanswered < UNANSWERED_MAX:

@@ -134,9 +134,12 @@ class Supervisor:
 
     # --- for clients on the host
 
-    def forward(self, name: str, listening: socket.socket) -> None:
-        """Forward connections on `listening` to the service, across restarts."""
-        self._services[name].forward(listening)
+    def forward(self, name: str, listening: socket.socket, to: str = "") -> None:
+        """Forward connections on `listening` to the service, across restarts.
+
+        `to` is where inside of it; without one, its socket for phases.
+        """
+        self._services[name].forward(listening, to)
 
     def stop_forwarding(self, name: str, listening: socket.socket) -> None:
         """Stop forwarding connections on `listening`."""
@@ -179,10 +182,20 @@ class Supervisor:
                 await self._runner.stop(service)
 
     def add(self, recipe: Recipe) -> Service:
-        """Start one more service."""
+        """Start one more service. Those that it depends on have been added before."""
         service = self._register(recipe, None)
-        self._tasks.start_soon(self._runner.run_once, service)
+        self._tasks.start_soon(self._start, service)
         return service
+
+    def start_again(self, name: str) -> Service:
+        """Start a service that has failed for good once more, with the data that it has."""
+        service = self._services[name] = self._services[name].successor()
+        self._tasks.start_soon(self._start, service)
+        return service
+
+    async def remove(self, name: str) -> None:
+        """Stop a service and remove its data. No other one depends on it."""
+        await self._retire(self._services.pop(name))
 
     def renew(self, recipe: Recipe) -> Service:
         """Start a new service from this recipe in the place of the one of that name.
@@ -253,11 +266,13 @@ class Supervisor:
 
     def _execute(self, command: Command) -> None:
         match command:
-            case Restart():
-                service = self._services[command.service]
-                self._tasks.start_soon(self._restart, service, command)
-            case GiveUp():
-                self._give_up(self._services[command.service], command.cause)
+            case Restart(service=name):
+                # one that was removed meanwhile needs nothing
+                if (service := self._services.get(name)) is not None:
+                    self._tasks.start_soon(self._restart, service, command)
+            case GiveUp(service=name):
+                if (service := self._services.get(name)) is not None:
+                    self._give_up(service, command.cause)
             case KillEnvironment():
                 self._tasks.start_soon(self.observer.kill, command)
 
@@ -265,8 +280,8 @@ class Supervisor:
         if service.failure is not None or service.running:
             return
         await anyio.sleep(command.delay_seconds)
-        if self._services[command.service] is not service:
-            return  # it was renewed meanwhile
+        if self._services.get(command.service) is not service:
+            return  # it was renewed or removed meanwhile
         self._bus.publish(
             Recovery(
                 subject=service.subject,

@@ -81,4 +81,51 @@ CODES = (
             cleanroom.containers = ["postgres"]
         """,
     ),
+    Code(
+        "CR-SESSION-008",
+        title="there is no such service to start",
+        text="""
+            `up` starts services that make.toml declares, that a phase names, or that are built in.
+            Without a name it starts all of the project's, and there is none.
+        """,
+        example="$ cleanroom-engine up postgres",
+    ),
+    Code(
+        "CR-SESSION-009",
+        title="services of this project are up already",
+        text="""
+            `up --foreground` ends its services when it ends, and those that are up have data that
+            is kept until `down`.
+        """,
+        example="$ cleanroom-engine down && cleanroom-engine up --foreground",
+    ),
+    Code(
+        "CR-SESSION-010",
+        title="a service is up with another configuration",
+        text="""
+            The project's file has changed since `up` started the service, or an init file, a
+            program or the policy has.
+            It goes on as it was started: replacing it would remove its data.
+        """,
+        example="$ cleanroom-engine down postgres && cleanroom-engine up",
+    ),
+    Code(
+        "CR-SESSION-011",
+        title="a service has too many ports",
+        text="""
+            Each port of a service that `up` starts is a listening socket of the host, and they are
+            handed over at once.
+        """,
+        example="$ cleanroom-engine up postgres  # the others alone",
+    ),
+    Code(
+        "CR-SESSION-012",
+        title="this machine gives no port",
+        text="""
+            `up` listens on 127.0.0.1, on the port that phases find the service on, or on any other
+            where that one is taken.
+            The message has the kernel's reason.
+        """,
+        example="$ ss -ltn  # which ports are taken",
+    ),
 )

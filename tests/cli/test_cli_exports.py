@@ -1,0 +1,54 @@
+"""Variables of services as shells and readers of `.env` files take them."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cleanroom.cli.views.exports import dotenv_lines, is_offered, shell_lines
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
+
+
+@given(TEXT)
+@settings(max_examples=60)
+def test_a_shell_has_each_value_as_it_is(value: str):
+    """Whatever a project writes is a value, and never a command."""
+    lines = "\n".join(shell_lines({"NAME": value}))
+    script = 'eval "$1"; printf "%s" "$NAME"'
+    ran = subprocess.run(["/bin/sh", "-c", script, "sh", lines], capture_output=True, check=True)
+
+    assert ran.stdout == value.encode()
+    assert ran.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("redis://:word@127.0.0.1:6379/0", "A=redis://:word@127.0.0.1:6379/0"),
+        ("", "A="),
+        ("two words # no comment", "A='two words # no comment'"),
+        ("$HOME `id`", "A='$HOME `id`'"),
+        ("it's", 'A="it\'s"'),
+        ("one\ntwo", 'A="one\\ntwo"'),
+    ],
+)
+def test_a_value_that_readers_would_change_is_quoted(value: str, line: str):
+    """Plain where it may be; in single quotes, which nobody looks into; else escaped."""
+    assert dotenv_lines({"A": value}) == [line]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A B", "A;id", "A=B", "1A", "A\n", "LD_PRELOAD", "PATH", "BASH_ENV", "PYTHONPATH"]
+)
+def test_a_name_that_is_a_command_or_decides_about_code_is_not_offered(name: str):
+    """make.toml is the project's, and `eval` runs outside of any environment."""
+    assert not is_offered(name)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "PGHOST", "PGSSLROOTCERT", "APP_ENV", "GREETING"])
+def test_a_name_of_services_is_offered(name: str):
+    assert is_offered(name)
