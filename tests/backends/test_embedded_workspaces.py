@@ -4,15 +4,19 @@ and what never does.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.base import Mount, WorkspaceSpec
+from cleanroom.backends.base import Mount, Renewed, WorkspaceSpec
+from cleanroom.backends.embedded.copied_workspace import CopiedWorkspace
 from cleanroom.core.beneath import Folder
 from support.embedded_harness import Entered, Phase, run
 
@@ -322,3 +326,45 @@ async def test_a_project_below_var_tmp_is_seen_there_and_makes_nothing_on_the_ho
     assert heard == b"here"
     assert not (Path("/tmp") / Path(folder).name).exists()
     assert not Path("/var/tmp/mine").exists()
+
+
+async def test_a_renewed_workspace_shows_the_project_as_it_is(
+    entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path
+):
+    """What the last environment did is forgotten; of what an earlier one had changed, the files
+    that were changed in the project meanwhile are named.
+    """
+    (project / "value").write_text("bad")
+    (project / "made").write_text("old")
+    async with entered() as backend, backend.workspace(shared) as workspace:
+        async with backend.environment(phase(id="a", workspace=shared)) as first:
+            await run(first, "echo earlier > made; echo other > more")
+        began = time.time_ns()
+        async with backend.environment(phase(id="b", workspace=shared)) as failed:
+            await run(failed, "echo trace > trace; echo x >> value")
+        (project / "value").write_text("good")
+        (project / "made").write_text("mended")
+        assert await workspace.renew(began) == Renewed(possible=True, hidden=("made",))
+        async with backend.environment(phase(id="c", workspace=shared)) as again:
+            _, said = await run(again, "cat value made more; ls trace")
+    assert said.startswith("goodearlier\nother\n")
+    assert "No such file" in said
+
+
+def test_a_renewed_copy_is_another_one_unless_it_would_lose_something(tmp_path: Path):
+    """Where no overlay can be mounted: changes that the project does not have stay."""
+    project, scratch = tmp_path / "project", tmp_path / "scratch"
+    project.mkdir()
+    scratch.mkdir()
+    (project / "value").write_text("bad")
+    spec = WorkspaceSpec(root=str(project), scratch=str(scratch))
+    with closing(CopiedWorkspace(spec, tmp_path / "copy", os.geteuid())) as workspace:
+        (workspace.place / "trace").write_text("of the failed attempt")
+        (project / "value").write_text("good")
+        assert asyncio.run(workspace.renew(0)).possible
+        assert sorted(path.name for path in workspace.place.iterdir()) == ["value"]
+        assert (workspace.place / "value").read_text() == "good"
+        (workspace.place / "made").write_text("by a phase that passed")
+        assert [change.path for change in asyncio.run(workspace.changes())] == ["made"]
+        assert not asyncio.run(workspace.renew(0)).possible
+        assert (workspace.place / "made").exists()

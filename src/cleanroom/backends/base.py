@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 from anyio.abc import ByteStream
@@ -180,6 +180,15 @@ class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Renewed(NamedTuple):
+    """Whether the next environment sees the project as it is now."""
+
+    # False: what earlier ones changed would be lost
+    possible: bool
+    # paths that changed in the project and that earlier environments had changed: theirs is shown
+    hidden: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class Workspace(Protocol):
     """A copy-on-write view of the project that all phases of a run share,
@@ -216,6 +225,13 @@ class Workspace(Protocol):
         """Count changes of the project between these moments (wall clock) as the run's own.
 
         Commands on the host write to the project past the workspace.
+        """
+
+    async def renew(self, since_ns: int) -> Renewed:
+        """Forget what the environment that was left last changed; the next one sees the project as
+        it is now, below what earlier ones did.
+
+        Changes of the project since then (wall clock) count as the run's own.
         """
 
     async def save_changes(self, run: Folder, inside: str) -> None:

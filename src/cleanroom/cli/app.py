@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "run": ("run:run", "Run one phase, ignoring workspaces.", "Run"),
     "shell": ("shell:shell", "Open a shell in the environment of a phase.", "Run"),
+    "retry": ("retry:retry", "Run the phase again at which a run is paused.", "Run"),
     "up": ("up:up", "Start the project's services for work outside of runs.", "Run"),
     "down": ("up:down", "End what `up` has started, and remove its data.", "Run"),
     "plan": ("plan:plan", "Show what would run, and run nothing.", "Run"),

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     # Only type checkers make these classes: making them would cost `--help` time.
-    from typing import Literal, TypedDict
+    from typing import Literal, NotRequired, TypedDict
 
     from cleanroom.model.plan import BackendName
 
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
         verbose: int
         colour: str
         root: str
+        # of `pipeline` and `run`
+        pause: NotRequired[bool]
+        pause_for: NotRequired[float]  # seconds
 
     class ShellOptions(PlanOptions):
         """The values of the options of `shell`."""
@@ -296,6 +299,23 @@ run_options = chain(
     ),
     verbosity_options,
     general_options,
+)
+
+
+pause_options = chain(
+    click.option(
+        "--pause",
+        is_flag=True,
+        help="A phase that fails stays as it is, with its services, for `shell` and `retry`.",
+    ),
+    click.option(
+        "--pause-for",
+        type=Duration(),
+        default="30m",
+        show_default=True,
+        metavar="DURATION",
+        help="How long a pause lasts at most while nobody looks.",
+    ),
 )
 
 

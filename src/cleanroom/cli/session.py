@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,13 +21,14 @@ import anyio
 from cleanroom import engine
 from cleanroom.cli.options import engine_options
 from cleanroom.cli.output import Output
+from cleanroom.cli.pausing import DetachedFront, Pausing
 from cleanroom.cli.terminal import CallerTerminal
 from cleanroom.cli.views import delivery
 from cleanroom.cli.views.failure import Stopped, coded, explain, root_cause
 from cleanroom.cli.views.printing import print_lines
 from cleanroom.cli.views.summary import last_line, shell_end, shell_status
 from cleanroom.cli.views.view import PlainView, View, can_live, choose
-from cleanroom.engine import Engine, started_by_ggen
+from cleanroom.engine import Engine, PauseControl, started_by_ggen
 from cleanroom.engine.prestart import KeeperProcess
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.reports.text import failing
@@ -55,6 +57,7 @@ class Request(NamedTuple):
     fetch_only: bool = False  # no phase runs
     arguments: tuple[str, ...] = ()  # of `run PHASE -- ARGUMENT...`
     shell: CallerTerminal | None = None  # an interactive one there, in the place of the phase
+    pausing: Pausing | None = None  # where a phase fails
 
 
 class FinishedRun(NamedTuple):
@@ -72,6 +75,7 @@ def run_and_show(
     keeper: KeeperProcess | None,
     fetch_only: bool = False,
     arguments: tuple[str, ...] = (),
+    pausing: Pausing | None = None,
 ) -> int:
     """Run the phases, show the run as `options` ask, and return the exit status.
 
@@ -81,7 +85,15 @@ def run_and_show(
         CleanroomError: nothing could be run at all.
         Stopped: a signal came before the engine had opened.
     """
-    request = Request(options["root"], phases, single, _run_options(options), fetch_only, arguments)
+    request = Request(
+        options["root"],
+        phases,
+        single,
+        _run_options(options),
+        fetch_only,
+        arguments,
+        pausing=pausing,
+    )
     with stop_signals_raise():
         below_ggen = started_by_ggen()  # asked first: ggen may have ended when the run has
         output = Output(options["colour"])
@@ -93,7 +105,10 @@ def run_and_show(
     if options["form"] == "human" and below_ggen and finished.result.exit_code:
         # ggen's own exit status is 1 whatever ours is, so that the last line has to tell it.
         output.out(f"{last_line(finished.result)}\n")
-    return _exit_status(finished.result, output)
+    status = _exit_status(finished.result, output)
+    if pausing is not None:
+        pausing.front.on_end(status)
+    return status
 
 
 def shell_and_show(phase: str, options: ShellOptions, *, keeper: KeeperProcess | None) -> int:
@@ -137,7 +152,7 @@ def _run_in_view(
         output,
         quiet=options["quiet"],
         verbose=options["verbose"],
-        live=can_live(sys.stderr.isatty(), os.environ),
+        live=request.pausing is None and can_live(sys.stderr.isatty(), os.environ),
         root=options["root"],
     )
     try:
@@ -168,13 +183,15 @@ async def _run_in_engine(request: Request, view: View, keeper: KeeperProcess | N
     async with anyio.create_task_group() as helpers:
         signals.scope = helpers.cancel_scope
         helpers.start_soon(signals.watch)
-        helpers.start_soon(_tick, view, request.shell)
+        helpers.start_soon(_tick, view, request)
         async with engine.open(request.root, caller=os.environ, **request.options) as opened:
             signals.engine = opened
             opened.adopt(keeper)
             opened.alone()
+            if request.pausing is not None:
+                _pause(opened, request.pausing)
             async with anyio.create_task_group() as showing:
-                showing.start_soon(_show_events, opened.events(), view, request.shell)
+                showing.start_soon(_show_events, opened.events(), view, request)
                 result = await _requested(opened, request)
                 finished = FinishedRun(result, opened.delivered)
         helpers.cancel_scope.cancel()
@@ -191,6 +208,16 @@ async def _requested(opened: Engine, request: Request) -> RunResult:
     if request.single:
         return await opened.run(request.phases[0], *request.arguments)
     return await opened.pipeline(*request.phases)
+
+
+def _pause(opened: Engine, pausing: Pausing) -> None:
+    """Let the phases that fail wait for a decision."""
+    interrupt = partial(opened.interrupt, Exit.TERMINATED)
+    control = PauseControl(os.environ, pausing.front, interrupt, pausing.limit_seconds)
+    if isinstance(pausing.front, DetachedFront):
+        pausing.front.watch(interrupt)
+    opened.pause_with(control)
+    pausing.front.on_end = control.finish
 
 
 class _Signals:
@@ -236,18 +263,24 @@ def _handled_signals() -> list[signal.Signals]:
     return [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-async def _show_events(
-    events: AsyncIterator[Envelope], view: View, terminal: CallerTerminal | None
-) -> None:
-    """Show events; none after the terminal was lent, since the end of a shell lists them."""
+async def _show_events(events: AsyncIterator[Envelope], view: View, request: Request) -> None:
+    """Show events; what happens while a shell has the terminal, after it.
+
+    The end of a shell in the place of a phase lists them: nothing is shown after it.
+    """
+    pausing = request.pausing
     async for envelope in events:
-        if terminal is None or not terminal.was_lent:
+        if pausing is not None and pausing.terminal is not None:
+            await pausing.terminal.wait_free()
+        if request.shell is None or not request.shell.was_lent:
             view.show(envelope)
 
 
-async def _tick(view: View, terminal: CallerTerminal | None) -> None:
+async def _tick(view: View, request: Request) -> None:
+    pausing = request.pausing
     while True:
-        if terminal is None or not terminal.was_lent:
+        shell = request.shell is not None and request.shell.is_lent
+        if not shell and (pausing is None or not pausing.front.waits):
             view.tick(time.monotonic_ns())
         await anyio.sleep(view.interval_seconds)
 

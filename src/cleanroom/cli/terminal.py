@@ -22,11 +22,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import anyio
-
 CHUNK_BYTES = 64 * 1024
-# For lines about what happened before, which must not stand in the middle of a screen.
-SETTLE_SECONDS = 0.05
 # What a program may have left of itself in a terminal: an alternate screen, colours, a hidden
 # cursor, another character set, reports of the mouse, of the focus and of what is pasted, keys of
 # its own.
@@ -44,12 +40,22 @@ class CallerTerminal:
     def __init__(self) -> None:
         # whether a shell had it
         self.was_lent = False
+        self._free: asyncio.Event | None = None
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether a shell has it."""
+        return self._free is not None and not self._free.is_set()
+
+    async def wait_free(self) -> None:
+        """Wait until no shell has it."""
+        if self._free is not None:
+            await self._free.wait()
 
     @asynccontextmanager
     async def lend(self, title: str) -> AsyncIterator[int]:
         """Lend it: the descriptor of a pseudo-terminal for what runs inside."""
-        await anyio.sleep(SETTLE_SECONDS)
-        self.was_lent = True
+        self.was_lent, self._free = True, asyncio.Event()
         ours, theirs = os.openpty()
         try:
             _copy_size(sys.stdout.fileno(), ours)
@@ -59,6 +65,7 @@ class CallerTerminal:
         finally:
             os.close(theirs)
             os.close(ours)
+            self._free.set()
 
 
 def is_terminal() -> bool:

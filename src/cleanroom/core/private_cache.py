@@ -19,7 +19,7 @@ from cleanroom.model.errors import ArtifactError
 LINKS_MAX = 40  # as in the kernel
 OWN = ("", "runs", "services", "services/templates", "services/building", "services/locks")
 STORE = ("", "/files", "/names", "/sets", "/views", "/layouts", "/building", "/uses", "/locks")
-FURTHER = ("home-caches", "images", "shim", *(f"dependencies{part}" for part in STORE))
+FURTHER = ("home-caches", "images", "paused", "shim", *(f"dependencies{part}" for part in STORE))
 MODE = 0o700
 _WHOLE_MAP = ["0", "0", "4294967295"]
 _UNMAPPED = 65534  # how the kernel shows an owner who has no number in a user namespace

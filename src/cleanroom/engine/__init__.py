@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         services_up,
     )
     from cleanroom.engine.options import Options, RunOptions
+    from cleanroom.engine.pause import PauseControl, PausedRun, answer, ask, interrupt, paused_runs
     from cleanroom.engine.phases.skipping import Decision
     from cleanroom.engine.records import (
         SweepReport,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from cleanroom.engine.run_comparison import compare_runs
     from cleanroom.engine.shared_services.ancestry import started_by_ggen
     from cleanroom.engine.shared_services.pool import PoolStatus
+    from cleanroom.engine.supervision.context import PausedPhase
     from cleanroom.engine.user_cache import CacheReport, prune_cache, show_cache
 
 _HOMES = {
@@ -49,18 +51,25 @@ _HOMES = {
     "Engine": "engine",
     "HostServices": "host_services",
     "Options": "options",
+    "PauseControl": "pause",
+    "PausedPhase": "supervision.context",
+    "PausedRun": "pause",
     "PoolStatus": "shared_services.pool",
     "RunOptions": "options",
     "SetForecast": "fetch.forecast",
     "SweepReport": "records",
+    "answer": "pause",
+    "ask": "pause",
     "build_images": "records",
     "compare_runs": "run_comparison",
     "delivered_to": "records",
     "forecast_dependencies": "fetch.forecast",
     "diagnose": "records",
     "init": "records",
+    "interrupt": "pause",
     "list_runs": "records",
     "open": "engine",
+    "paused_runs": "pause",
     "prune_cache": "user_cache",
     "push_trace": "records",
     "read_run": "records",
@@ -82,18 +91,25 @@ __all__ = [
     "Engine",
     "HostServices",
     "Options",
+    "PauseControl",
+    "PausedPhase",
+    "PausedRun",
     "PoolStatus",
     "RunOptions",
     "SetForecast",
     "SweepReport",
+    "answer",
+    "ask",
     "build_images",
     "compare_runs",
     "delivered_to",
     "diagnose",
     "forecast_dependencies",
     "init",
+    "interrupt",
     "list_runs",
     "open",
+    "paused_runs",
     "prune_cache",
     "push_trace",
     "read_run",

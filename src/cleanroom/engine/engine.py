@@ -38,6 +38,7 @@ from cleanroom.core.locations import cache_folder
 from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor
 from cleanroom.engine.caller import refuse_recursion, secrets_of
+from cleanroom.engine.fetch.sweep import sweep_all
 from cleanroom.engine.options import INTERRUPTING_EXIT, PHASES, Options, RunOptions, checked_options
 from cleanroom.engine.own_folder import RunFolders, reports_aside, run_folders
 from cleanroom.engine.phases.interactive import shell_plan
@@ -58,7 +59,7 @@ from cleanroom.engine.service_resolution import require_parts
 from cleanroom.engine.service_server import poolable_services, service_backend, start_pool
 from cleanroom.engine.shared_services.ancestry import starting_processes
 from cleanroom.engine.shared_services.pool import PoolStatus, pool_status, stop_pool
-from cleanroom.engine.supervision.context import Shell, Terminal
+from cleanroom.engine.supervision.context import Pauser, Shell, Terminal
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.delivery import Delivered
 from cleanroom.evidence.tracing.settings import place
@@ -68,7 +69,6 @@ from cleanroom.model.plan import Plan
 from cleanroom.sandbox.journal import Journal
 
 if TYPE_CHECKING:
-    from cleanroom.backends.cleanup import SweepFindings
     from cleanroom.engine.fetch.forecast import SetForecast
 
 # A reader of all events: more than a run has had so far.
@@ -100,6 +100,7 @@ class Engine:
         self._interrupted: Exit | None = None
         self._recorded_in: Path | None = None  # the folder of the run under way
         self._alone = False
+        self._pauser: Pauser | None = None
         # the delivery of the last run's spans, metrics and log records; None: no collector is named
         self.delivered: Delivered | None = None
         self._bus = self._new_bus()
@@ -168,7 +169,6 @@ class Engine:
     async def shell(self, phase: str, terminal: Terminal) -> RunResult:
         """Run an interactive shell on `terminal` in the environment of a phase, in its place.
 
-        What runs before the phase runs before the shell.
         Nothing comes back, and the result says of the phase "unverified" with the shell's status.
 
         Raises:
@@ -256,6 +256,10 @@ class Engine:
         """
         self._alone = True
 
+    def pause_with(self, pauser: Pauser) -> None:
+        """Let this decide about phases that fail; their environments stay until it has."""
+        self._pauser = pauser
+
     # --- a run
 
     async def _run_phases(
@@ -327,6 +331,7 @@ class Engine:
                 offline=self._options.offline,
                 fetch_only=fetch_only,
                 shell=shell,
+                pauser=self._pauser,
             )
             hooks = self._hooks(plan, projects, own)
             self._recorded_in = own.run.path
@@ -335,11 +340,12 @@ class Engine:
     async def _run_to_end(self, run: Run) -> RunResult:
         """Run until the end, until `interrupt`, or until a process that started this one ends."""
         self._run = run
+        outlives = self._pauser is not None and self._pauser.outlives
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
         try:
             async with anyio.create_task_group() as tasks:
-                for process in starting_processes():
+                for process in () if outlives else starting_processes():
                     tasks.start_soon(interrupt_when_ended, run, process)
                 result = await run.run_and_report()
                 self.delivered = run.delivered
@@ -373,7 +379,7 @@ class Engine:
         return RunHooks(
             make_backend=partial(self._make_backend, journal=partial(Journal.at, own.run)),
             record=None if plan.dry_run else partial(record_outcomes, plan, projects),
-            sweep=partial(_sweep_runs, cache_folder(self._caller)),
+            sweep=partial(sweep_all, cache_folder(self._caller)),
             before_phases=partial(seal_run, plan, tuple(projects), self._caller)
             if self._alone
             else None,
@@ -411,8 +417,7 @@ class Engine:
         The pool ends when no run has used it for `idle_seconds`.
 
         Raises:
-            UsageError: `idle_seconds` is no number above 0,
-                or no phase names a service that can be pooled.
+            UsageError: `idle_seconds` is no number above 0, or no service can be pooled.
             CleanroomError: it cannot be started, or a service in it.
         """
         check("Engine.start_pool: idle_seconds", idle_seconds, SECONDS)
@@ -488,14 +493,6 @@ async def open(
 def _absolute(path: str | Path) -> Path:
     """Without resolving links: the project is where its people say it is."""
     return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def _sweep_runs(cache: Path) -> SweepFindings:
-    from cleanroom.backends.cleanup import sweep_runs
-    from cleanroom.engine.fetch.sweep import sweep_store
-
-    sweep_store(cache)
-    return sweep_runs(cache)
 
 
 def _no_journal() -> Journal:

@@ -305,6 +305,7 @@ class Run:
             degraded=self._account.degraded,
             leads_out=self._leads_out,
             shell=self._settings.shell,
+            pauser=self._settings.pauser,
         )
 
     def _leads_out(self, root: str, shown: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from cleanroom.core.locations import cache_folder
 from cleanroom.engine.own_folder import RunFolders
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.shared_services.discovery import ServerConfig
-from cleanroom.engine.supervision.context import Keep, Shell
+from cleanroom.engine.supervision.context import Keep, Pauser, Shell
 from cleanroom.model.errors import CleanroomError
 from cleanroom.model.events import Subject
 from cleanroom.model.plan import Plan
@@ -101,6 +101,8 @@ class RunSettings(NamedTuple):
     fetch_only: bool = False
     # the shell that replaces the commands of one phase
     shell: Shell | None = None
+    # who decides about phases that fail; None: they end
+    pauser: Pauser | None = None
 
     @property
     def subject(self) -> Subject:

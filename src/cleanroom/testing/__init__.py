@@ -34,6 +34,7 @@ from cleanroom.engine.run_settings import (
     ServiceRecipes,
 )
 from cleanroom.engine.run_subscribers import wait_until_idle
+from cleanroom.engine.supervision.context import Pauser
 from cleanroom.evidence.reports.fold import fold
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.model.events import Envelope
@@ -118,10 +119,11 @@ async def run_plan(
     recipes: Sequence[Recipe] = (),
     caller: Mapping[str, str] | None = None,
     started: Callable[[Run], None] = lambda run: None,
+    pauser: Pauser | None = None,
 ) -> Outcome:
     """Run a plan on the memory backend, with monitor and recovery, without files of evidence.
 
-    `started` is called with the run before it begins.
+    `started` is called with the run before it begins; `pauser` decides about phases that fail.
     """
     with (
         ExitStack() as held_folders,
@@ -148,6 +150,7 @@ async def run_plan(
             places=places,
             caller=caller or {"PATH": "/usr/bin:/bin"},
             services=ServiceRecipes(tuple(recipes)),
+            pauser=pauser,
         )
         run = Run(settings, RunHooks(lambda name: used), bus, Redactor())
         started(run)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 
-from cleanroom.backends.base import CONFLICTS, Change, WorkspaceSpec, WrittenBack
+from cleanroom.backends.base import CONFLICTS, Change, Renewed, WorkspaceSpec, WrittenBack
 from cleanroom.backends.embedded.home_cache import HomeCache
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
@@ -56,6 +56,14 @@ class HostWorkspace(ABC):
     def add_own_interval(self, began_ns: int, ended_ns: int) -> None:
         """Count changes of the project between these moments (wall clock) as the run's own."""
         self._writer.host.add_own_interval(began_ns, ended_ns)
+
+    async def renew(self, since_ns: int) -> Renewed:
+        """Forget the last changes, and show the project as it is now."""
+        return await anyio.to_thread.run_sync(self._renew, since_ns)
+
+    @abstractmethod
+    def _renew(self, since_ns: int) -> Renewed:
+        """As `renew`. Blocks."""
 
     @abstractmethod
     def _changed_folder(self) -> Path | None:
@@ -197,6 +205,33 @@ class EmbeddedWorkspace(HostWorkspace):
     def used_in_place(self) -> None:
         """The next environment writes to the project itself: nothing is to be written back."""
         self._in_place = True
+
+    def _renew(self, since_ns: int) -> Renewed:
+        if not self._in_place and self._layers:
+            tree_removal.remove_tree(self._layers.pop())
+        self.add_own_interval(since_ns, time.time_ns())
+        hidden = {path for layer in self._layers for path in self._changed_above(layer, since_ns)}
+        return Renewed(possible=True, hidden=tuple(sorted(hidden)))
+
+    def _changed_above(self, layer: Path, since_ns: int) -> Iterator[str]:
+        """Files of a layer that changed in the project since then."""
+        upper = layer / "upper"
+        for folder, _, names in os.walk(upper):
+            for name in names:
+                path = os.path.relpath(os.path.join(folder, name), upper)
+                if self._changed_ns(path) >= since_ns:
+                    yield path
+
+    def _changed_ns(self, path: str) -> int:
+        """When the project's file changed last; 0 where there is none."""
+        try:
+            descriptor = self._project.open(path, os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            return 0
+        try:
+            return os.fstat(descriptor).st_ctime_ns
+        finally:
+            os.close(descriptor)
 
     def _changed_folder(self) -> Path | None:
         return self._layers[-1] / "upper" if self._layers and not self._in_place else None

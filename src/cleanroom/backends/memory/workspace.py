@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from cleanroom.backends.base import CONFLICTS, Change, WorkspaceSpec, WrittenBack
+from cleanroom.backends.base import CONFLICTS, Change, Renewed, WorkspaceSpec, WrittenBack
 from cleanroom.core.beneath import Folder
 
 # counts, delays or fails the operation of this name
@@ -89,6 +89,12 @@ class MemoryWorkspace:
 
     def add_own_interval(self, began_ns: int, ended_ns: int) -> None:
         self._began_ns = ended_ns
+
+    async def renew(self, since_ns: int) -> Renewed:
+        await self._call("renew")
+        self.upper = {}
+        self._began_ns = time.time_ns()
+        return Renewed(possible=True)
 
     async def save_changes(self, run: Folder, inside: str) -> None:
         await self._call("save_changes")

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 import click
 
-from cleanroom.cli.options import phase_names, run_options
+from cleanroom.cli.options import pause_options, phase_names, run_options
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from cleanroom.cli.options import RunOptions
+    from cleanroom.cli.pausing import Pausing
 
 
 @click.command()
 @click.argument("phases", nargs=-1, required=True, metavar="PHASE...", shell_complete=phase_names)
+@pause_options
 @run_options
 def pipeline(phases: tuple[str, ...], **options: Unpack[RunOptions]) -> None:
     """Run phases in order with their hooks and services, each in its own hermetic environment.
@@ -47,6 +50,7 @@ class _TakesArguments(click.Command):
 
 @click.command(cls=_TakesArguments)
 @click.argument("phase", metavar="PHASE", shell_complete=phase_names)
+@pause_options
 @run_options
 @click.pass_obj
 def run(arguments: tuple[str, ...], phase: str, **options: Unpack[RunOptions]) -> None:
@@ -74,11 +78,34 @@ def _run_phases(
     # Nothing that an import makes is garbage, and looking for it costs 10 ms.
     # The engine enables it again, before the first phase.
     gc.disable()
+    with ExitStack() as stack:
+        pausing: Pausing | int | None = None
+        if options.get("pause"):
+            from cleanroom.cli.pausing import begin
+
+            pausing = begin(options, stack)
+        if isinstance(pausing, int):
+            # The run is another process, and has ended or is paused.
+            status = pausing
+        else:
+            status = _run_here(phases, options, single, arguments, pausing)
+    click.get_current_context().exit(status)
+
+
+def _run_here(
+    phases: tuple[str, ...],
+    options: RunOptions,
+    single: bool,
+    arguments: tuple[str, ...],
+    pausing: Pausing | None,
+) -> int:
     from cleanroom.engine import prestart
 
     # The keeper starts on another processor while this process imports what a run needs.
-    keeper = prestart.keeper(options["backend"], os.environ)
+    with pausing.front.hidden_streams() if pausing is not None else nullcontext():
+        keeper = prestart.keeper(options["backend"], os.environ)
     from cleanroom.cli.session import run_and_show
 
-    status = run_and_show(phases, options, single=single, keeper=keeper, arguments=arguments)
-    click.get_current_context().exit(status)
+    return run_and_show(
+        phases, options, single=single, keeper=keeper, arguments=arguments, pausing=pausing
+    )

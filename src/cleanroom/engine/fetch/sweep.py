@@ -1,10 +1,22 @@
-"""Removes what killed fetch steps had begun. Blocks."""
+"""Removes what killed runs left, and what killed fetch steps had begun. Blocks."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cleanroom.backends.cleanup import SweepFindings
 
 _BUILDING = "dependencies/building"
+
+
+def sweep_all(cache: Path) -> SweepFindings:
+    """Remove what killed runs and fetch steps left below the user's cache."""
+    from cleanroom.backends.cleanup import sweep_runs
+
+    sweep_store(cache)
+    return sweep_runs(cache)
 
 
 def sweep_store(cache: Path) -> None:

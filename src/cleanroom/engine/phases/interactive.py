@@ -6,13 +6,15 @@ The terminal itself is the caller's: nothing here reads or writes it.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from cleanroom.backends.base import Environment, ExecResult, OnOutput
+from cleanroom.core.text import written_out_on_one_line
 from cleanroom.engine.phases.verdict import Verdict
-from cleanroom.engine.supervision.context import Terminal
+from cleanroom.engine.supervision.context import PausedPhase, RunContext, Terminal
 from cleanroom.model.errors import UsageError
 from cleanroom.model.plan import PhaseRun, Plan
 
@@ -98,7 +100,29 @@ def shell_title(plan: Plan, phase: PhaseRun) -> str:
     lasting = "nothing that changes in it comes back"
     if phase.policy.in_place:
         lasting = f"at {level} it writes to the project itself"
-    return f"shell in phase {phase.name!r} of {plan.project} at {level}: `exit` ends it, {lasting}"
+    text = f"shell in phase {phase.name!r} of {plan.project} at {level}: `exit` ends it, {lasting}"
+    return written_out_on_one_line(text)
+
+
+def paused_phase(
+    context: RunContext, phase: PhaseRun, environment: Environment, reason: str
+) -> PausedPhase:
+    """A phase that failed in this environment."""
+    plan = context.plan
+
+    async def shell(terminal: int, caller: Mapping[str, str]) -> int:
+        variables = shell_variables(plan, phase, caller)
+        words = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        result = await environment.exec(
+            ("sh", "-c", f"export {words}; {SHELL}"),
+            on_output=lambda stream, data: None,
+            timeout_seconds=SHELL_SECONDS,
+            terminal=terminal,
+        )
+        return result.exit_code
+
+    name, why = written_out_on_one_line(phase.name), written_out_on_one_line(reason)
+    return PausedPhase(context.run_id, plan.root, name, shell_title(plan, phase), why, shell)
 
 
 def shell_verdict(verdict: Verdict) -> Verdict:

@@ -114,7 +114,8 @@ class Lifecycle:
     # --- skipping
 
     async def _decide(self, position: int, planned: PlannedWorkspace) -> Decision:
-        if self._skipping is None:
+        # After a pause nobody knows what an earlier look at the project saw.
+        if self._skipping is None or self._runner.paused:
             return RUNS
         return await self._skipping.decide(position, self._write_back.uncommitted_in(planned))
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
 import msgspec
 
-from cleanroom.backends.base import EnvironmentSpec, ExecResult, Workspace
+from cleanroom.backends.base import Environment, EnvironmentSpec, ExecResult, Workspace
 from cleanroom.core.text import written_out_on_one_line
 from cleanroom.engine.phases import built_programs, hidden_programs, span_receiver
 from cleanroom.engine.phases.commands import CommandExecutor, run_commands
@@ -24,6 +25,7 @@ from cleanroom.engine.phases.go_standard_library import GoStandardLibrary
 from cleanroom.engine.phases.host_commands import HostCommands
 from cleanroom.engine.phases.interactive import (
     ShellExecutor,
+    paused_phase,
     shell_title,
     shell_variables,
     shell_verdict,
@@ -51,10 +53,22 @@ from cleanroom.model.events import Note, Subject
 from cleanroom.model.plan import PhaseRun
 from cleanroom.model.plan import Workspace as PlannedWorkspace
 
+READER = "reader"  # the subscription of `Engine.events`
+SHOWN_SECONDS = 1.0  # a reader that has stopped is not waited for
 NAMED_MAX = 5  # processes that one message names
 _UNEXPLAINED = (FAILED_COMMAND, BROKE_POLICY)  # codes that say what happened, and not why
 
 Remember = Callable[[Sequence[str]], Awaitable[Remembered]]  # takes the paths that were written
+
+
+class Attempt(NamedTuple):
+    """One time that a phase ran in an environment."""
+
+    spec: EnvironmentSpec
+    observed: ObservedEnvironment
+    results: Sequence[ExecResult]
+    began_ns: int  # wall clock
+    again: bool  # it failed, and is to run another time
 
 
 class PhaseRunner:
@@ -68,6 +82,8 @@ class PhaseRunner:
         self._go = GoStandardLibrary(context, supervisor)
         self._git = ShownGit(context)
         self._begun = 0  # phases, for the names of environments
+        # whether somebody may have changed the project meanwhile
+        self.paused = False
 
     async def run(
         self,
@@ -137,37 +153,15 @@ class PhaseRunner:
         self, current: CurrentPhase, workspace: Workspace, remember: Remember | None
     ) -> tuple[Verdict, int]:
         """Prove the policy, run, judge, write back and remember, in this order."""
-        phase = current.phase
-        await self._supervisor.wait_opened(phase.services)
-        spec = environment_spec(self._context, current, self._supervisor.access(phase.services))
-        spec = await self._git.beside(current, spec)
-        spec = await self._go.below(current, spec)
+        attempt = await self._attempt(current)
+        while attempt.again:
+            # What a later run would compare is what the phase was before it was run again.
+            remember = None
+            current = await self._run_again(current, workspace, attempt)
+            attempt = await self._attempt(current)
+        phase, spec, observed = current.phase, attempt.spec, attempt.observed
         shell = self._shell_of(phase)
-        if shell is not None:
-            variables = shell_variables(self._context.plan, phase, self._context.caller)
-            spec = msgspec.structs.replace(spec, variables={**spec.variables, **variables})
-        observed: ObservedEnvironment | None = None
-        results: list[ExecResult] = []
-        try:
-            async with (
-                self._with_telemetry(current, spec) as spec,
-                self._supervisor.environment(spec, of=phase.name) as observed,
-            ):
-                await prove(self._context, observed)
-                # Services became ready while the environment was made and proven.
-                await self._supervisor.wait_ready(phase.services)
-                executor: CommandExecutor = observed.environment
-                if shell is not None:
-                    title = shell_title(self._context.plan, phase)
-                    executor = ShellExecutor(observed.environment, shell.terminal, title)
-                await run_commands(self._context, current, executor, results)
-                await self._report_left_over(current, observed)
-        except EnvironmentFailed:
-            if observed is not None and observed.failure is not None:
-                raise observed.failure from None
-            if observed is None or not observed.ended_for:
-                raise  # no command of ours ended it: the environment broke
-        verdict = await self._judge(current, spec, observed, results)
+        verdict = await self._judge(current, spec, observed, attempt.results)
         if shell is not None:
             verdict = shell_verdict(verdict)
         if verdict.result == "failed" and not spec.host_root:
@@ -182,6 +176,106 @@ class PhaseRunner:
         if remember and passed:
             await self._remember(current, end, written, remember)
         return verdict, written.conflicts
+
+    async def _attempt(self, current: CurrentPhase) -> Attempt:
+        """Run the phase in an environment, with a pause where it fails and somebody decides.
+
+        Raises:
+            CleanroomError: the environment could not be made or proven, or it broke.
+        """
+        phase = current.phase
+        began_ns = time.time_ns()
+        await self._supervisor.wait_opened(phase.services)
+        spec = environment_spec(self._context, current, self._supervisor.access(phase.services))
+        spec = await self._git.beside(current, spec)
+        spec = await self._go.below(current, spec)
+        if self._shell_of(phase) is not None:
+            variables = shell_variables(self._context.plan, phase, self._context.caller)
+            spec = msgspec.structs.replace(spec, variables={**spec.variables, **variables})
+        observed: ObservedEnvironment | None = None
+        results: list[ExecResult] = []
+        again = False
+        try:
+            async with (
+                self._with_telemetry(current, spec) as spec,
+                self._supervisor.environment(spec, of=phase.name) as observed,
+            ):
+                await prove(self._context, observed)
+                # Services became ready while the environment was made and proven.
+                await self._supervisor.wait_ready(phase.services)
+                executor = await self._executor(phase, observed.environment)
+                await run_commands(self._context, current, executor, results)
+                again = await self._pause(current, observed, results)
+                await self._report_left_over(current, observed)
+        except EnvironmentFailed:
+            if observed is not None and observed.failure is not None:
+                raise observed.failure from None
+            if observed is None or not observed.ended_for:
+                raise  # no command of ours ended it: the environment broke
+        return Attempt(spec, observed, results, began_ns, again)
+
+    async def _executor(self, phase: PhaseRun, environment: Environment) -> CommandExecutor:
+        shell = self._shell_of(phase)
+        if shell is None:
+            return environment
+        await self._wait_shown()
+        return ShellExecutor(environment, shell.terminal, shell_title(self._context.plan, phase))
+
+    # --- paused and run again
+
+    async def _pause(
+        self, current: CurrentPhase, observed: ObservedEnvironment, results: Sequence[ExecResult]
+    ) -> bool:
+        """Where the phase failed and somebody decides about it: whether to run it again."""
+        pauser, phase = self._context.pauser, current.phase
+        if pauser is None or observed.ended_for:
+            return False
+        verdict = phase_verdict(
+            results,
+            violations=observed.violations,
+            reaction=phase.policy.reaction,
+            ended_for="",
+            timeout_seconds=phase.timeout_seconds,
+        )
+        if verdict.result not in ("failed", "timeout"):
+            return False
+        self.paused = True
+        await self._wait_shown()
+        paused = paused_phase(self._context, phase, observed.environment, verdict.reason)
+        return await pauser.decide(paused) == "retry"
+
+    async def _wait_shown(self) -> None:
+        """Wait until people see what happened so far: a person has the terminal from now on."""
+        with anyio.move_on_after(SHOWN_SECONDS):
+            await self._bus.wait_processed(READER)
+
+    async def _run_again(
+        self, current: CurrentPhase, workspace: Workspace, attempt: Attempt
+    ) -> CurrentPhase:
+        """Forget a failed attempt, and take in what changed in the project since it began.
+
+        Raises:
+            EnvironmentFailed: the workspace cannot show the project as it is now.
+        """
+        await workspace.finish_home(keep=False)
+        renewed = await workspace.renew(attempt.began_ns)
+        subject = f"phase {current.phase.name!r}"
+        if not renewed.possible:
+            raise EnvironmentFailed(
+                "CR-PAUSE-001",
+                f"{subject} cannot be run again from here: without namespaces, what earlier phases "
+                "changed and the project does not have would be lost",
+                hint="run the pipeline again",
+            )
+        failed = attempt.results[-1].exit_code if attempt.results else None
+        text = f"{subject} failed (exit status {failed}), and is run again in another environment"
+        self._note(current, text, "", "info")
+        if renewed.hidden:
+            names = ", ".join(renewed.hidden[:NAMED_MAX])
+            text = f"{subject} does not see your changes of what earlier phases changed: {names}"
+            self._note(current, text, "CR-PAUSE-002")
+        self._begun += 1
+        return current._replace(number=self._begun)
 
     def _shell_of(self, phase: PhaseRun) -> Shell | None:
         """The shell that replaces this phase's commands, where one does."""

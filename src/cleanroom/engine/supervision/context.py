@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -41,6 +41,34 @@ class Shell(NamedTuple):
         return phase.role == "phase" and phase.name == self.phase
 
 
+class PausedPhase(NamedTuple):
+    """A phase that failed, whose environment is alive."""
+
+    run_id: str
+    root: str  # of the project
+    phase: str
+    title: str  # what a person is told before a shell in it
+    reason: str
+    # runs a shell on this pseudo-terminal, whose kind these variables name (TERM), and returns its
+    # exit status
+    shell: Callable[[int, Mapping[str, str]], Awaitable[int]]
+
+
+class Pauser(Protocol):
+    """Somebody who decides about a phase that failed."""
+
+    @property
+    def outlives(self) -> bool:
+        """Whether the run goes on when the process that started it has ended."""
+        ...
+
+    async def decide(self, paused: PausedPhase) -> Literal["retry", "end"]:
+        """Wait for what is to be done: run it again, or end it as failed.
+
+        Its environment, services and data stay as they are meanwhile.
+        """
+
+
 class RunContext(NamedTuple):
     """The values that everything in one run shares, from its identity to its folders."""
 
@@ -64,6 +92,8 @@ class RunContext(NamedTuple):
     dependencies: Access = NO_ACCESS
     # the shell that replaces the commands of one phase
     shell: Shell | None = None
+    # who decides about phases that fail; None: they end
+    pauser: Pauser | None = None
 
     def log_path(self, name: str) -> str:
         """Where the log called `name` is, as a person would look for it:

@@ -25,6 +25,7 @@ _AREA_NAMES = (
     "host",
     "init",
     "net",
+    "pause",
     "phase",
     "policy",
     "proc",
