@@ -6,7 +6,9 @@ import shutil
 
 import pytest
 
-from support.inside.harness import COLUMNS, inside
+from support.attacks.host_harness import Column
+from support.container_harness import require
+from support.inside.harness import COLUMNS, CONTAINERS, inside
 from support.inside.rows import ROWS
 
 WORKTREE = next(row for row in ROWS if row.id == "git-worktree")
@@ -14,22 +16,35 @@ pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.skipif(shutil.which("git") is None, reason="no git"),
 ]
+COLUMN = pytest.mark.parametrize(
+    "column", [COLUMNS[0], *CONTAINERS], ids=lambda column: column.name
+)
 
 
-def test_a_commit_is_refused_by_name_and_the_repository_stays():
+def _require(column: Column) -> None:
+    if column in CONTAINERS:
+        require("docker", "cleanroom/base")
+
+
+@COLUMN
+def test_a_commit_is_refused_by_name_and_the_repository_stays(column: Column):
     """The kernel says read-only, and git says which file."""
+    _require(column)
     command = (
         "env -u GIT_OPTIONAL_LOCKS git status && "
         "if git -c user.name=a -c user.email=a@b commit --allow-empty -m x 2> said; "
-        "then exit 1; fi; grep -q 'main/.git/worktrees/tree/index.lock.*Read-only' said"
+        "then exit 1; fi; "
+        "grep -Eq 'main/.git/worktrees/tree/index.lock.*(Read-only|Permission)' said"
     )
     row = WORKTREE._replace(phases=(command,), check="test $(git log --oneline | wc -l) = 1")
 
-    assert inside(row, COLUMNS[0]) == []
+    assert inside(row, column) == []
 
 
-def test_nothing_else_of_the_main_project_is_seen():
+@COLUMN
+def test_nothing_else_of_the_main_project_is_seen(column: Column):
     """Neither its files, nor hooks, nor the login of a remote."""
+    _require(column)
     prepare = (
         f"{WORKTREE.prepare} && git remote add o https://u:planted@example.org/x "
         "&& echo secret > ../main/file && echo 'planted' > .git/hooks/pre-commit"
@@ -41,4 +56,4 @@ def test_nothing_else_of_the_main_project_is_seen():
     )
     row = WORKTREE._replace(prepare=prepare, phases=(command,))
 
-    assert inside(row, COLUMNS[0]) == []
+    assert inside(row, column) == []

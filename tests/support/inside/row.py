@@ -10,7 +10,7 @@ GIT_FUNCTION = (
     "git() { command git -c user.name=a -c user.email=a@example.org "
     '-c protocol.file.allow=always "$@"; }; '
 )
-NO_GIT = {"E3": "the folder is not shown", "docker": "the folder is not shown"}
+NO_GIT = {"E3": "the folder is not shown"}
 
 
 class Row(NamedTuple):

@@ -160,6 +160,16 @@ def empty_places(container: Container) -> list[str]:
     return [target for target in container["targets"] if not target.startswith("/etc/")]
 
 
+def _folders_of_files(spec: EnvironmentSpec) -> list[str]:
+    """Folders that are shown whole, with nothing but what is mounted in them.
+
+    A file needs a file to be mounted on, and an engine makes folders only.
+    """
+    files = (mount.target for mount in spec.mounts if not os.path.isdir(mount.source))
+    # What lies in the root itself would hide the whole image.
+    return [*spec.closed, *filter(lambda folder: folder != "/", map(os.path.dirname, files))]
+
+
 def describe(
     spec: EnvironmentSpec,
     identity: Identity,
@@ -177,7 +187,8 @@ def describe(
     machine = machine_size.read()
     processors = spec_parts.processors_of(machine, spec_parts.size_of(spec, machine))
     plan = mount_plan_container.plan(spec_parts.view_of(spec, stack, cache), identity["user"])
-    targets = outermost([*PRIVATE, *(mount["target"] for mount in plan.mounts)])
+    shown = (mount["target"] for mount in plan.mounts)
+    targets = outermost([*PRIVATE, *shown, *_folders_of_files(spec)])
     return spec_parts.sandbox_spec(
         spec,
         identity,

@@ -43,7 +43,9 @@ class ShownGit:
         """The phase's specification, with what its project's `.git` leads to."""
         # At Low the host's files are there anyway. Without mounts of our own no made file can stand
         # in the place of another one.
-        if spec.host_root or spec.workspace is None or not self._context.backend.layers_homes:
+        backend = self._context.backend
+        has_mounts = backend.layers_homes or not backend.shows_host
+        if spec.host_root or spec.workspace is None or not has_mounts:
             return spec
         project = spec.workspace.root
         if project not in self._known:

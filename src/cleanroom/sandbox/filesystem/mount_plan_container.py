@@ -22,6 +22,7 @@ from cleanroom.sandbox.filesystem.mount_plan import (
     UNLISTED,
     MountPlan,
     View,
+    home_files,
     home_folder,
     project_and_data,
     read_only_mounts,
@@ -61,7 +62,7 @@ def plan(view: View, user: int) -> MountPlan:
     return MountPlan(
         mounts,
         list(READABLE),
-        [*trees, *tools, *read_only_mounts(view)],
+        [*trees, *tools, *view.closed, *read_only_mounts(view)],
         written_paths(view),
         programs=[*trees, *tools, *built, *(TEMPORARY if view.tmp_exec else ())],
         startable=[],
@@ -76,6 +77,7 @@ def _private(view: View) -> list[MountOp]:
         *(tmpfs(target, size=SMALL_BYTES, mode=0o755, exec=False) for target in holders),
         # After /home, in which it lies.
         home_folder(view),
+        *home_files(view),
     ]
 
 
