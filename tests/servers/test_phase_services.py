@@ -151,6 +151,7 @@ def test_a_role_that_may_make_no_database_is_told_so(outer: servers.PostgresServ
     ):
         pass
     assert refused.value.code == "CR-SERVICE-040"
+    assert "createdb = false" in refused.value.hint
     with pytest.raises(UsageError, match="a superuser was asked for"):
         servers.postgres(superuser=True, caller=variables).start()
 

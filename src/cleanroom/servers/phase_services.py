@@ -122,7 +122,8 @@ class PhasePostgres(_PhaseServer):
         if not self.creates:
             refuse(
                 f"the phase's role {self.user!r} may not make a database for each test",
-                hint="[cleanroom.services.postgres] superuser = true",
+                hint="remove createdb = false under [cleanroom.services.postgres], or add "
+                "superuser = true",
             )
 
 
