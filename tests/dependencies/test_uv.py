@@ -22,7 +22,7 @@ from cleanroom.dependencies.model import Artifact, Found, Lock, Stored
 from cleanroom.dependencies.python_tags import Interpreter
 from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.uv import Uv, _led_to_server, _proxied
-from cleanroom.dependencies.uv_lock import built, may_be_built, packages, wheel
+from cleanroom.dependencies.uv_lock import built, may_be_built, packages, unfit, wheel
 from cleanroom.model.errors import ProjectError
 
 URL = "https://files.example/packages/a-1.0-py3-none-any.whl"
@@ -168,6 +168,22 @@ def test_a_source_archive_is_left_where_a_wheel_fits(tag: str, expected: list[st
     text += f'wheels = [{{ url = "{url}", hash = "{DIGEST}" }}]\n'
     assert [one.name for one in built(listed(text), CPYTHON)] == expected
     assert may_be_built(listed(text)) is (tag != "py3-none-any")
+
+
+def test_a_package_without_a_file_for_the_interpreter_is_named():
+    """Where a marker leads to it; never skipped in silence."""
+    edges = """dependencies = [
+    { name = "a" }, { name = "w", marker = "sys_platform == 'win32'" },
+]
+"""
+    text = PROJECT + edges
+    for name in ("a", "w"):
+        url = f"https://files.example/packages/{name}-1.0-cp313-cp313-linux_x86_64.whl"
+        text += f'[[package]]\nname = "{name}"\nversion = "1.0"\n{REGISTRY}\n'
+        text += f'wheels = [{{ url = "{url}", hash = "{DIGEST}" }}]\n'
+    (problem,) = unfit(listed(text), CPYTHON)
+    assert problem.entry == "a 1.0"
+    assert f"Python {CPYTHON.version} on {CPYTHON.machine}" in problem.why
 
 
 def test_a_file_of_an_address_is_fetched_from_there():

@@ -387,7 +387,7 @@ def test_pip_has_a_wheel_whose_address_leads_to_another_host(tmp_path: Path, dig
     project = RegistryProject(tmp_path)
     said = project.call(answers, files, "fetch", PIP_INDEX_URL=f"{OURS}/simple")
     assert said.code == 0, said.err
-    assert "CR-FETCH" not in said.err
+    assert "CR-FETCH" not in said.err, said.err
     assert said.requests.count("- /stored?signed=1") == 1
     (record,) = (tmp_path / "project/.ggen/cleanroom/runs").glob("*/dependencies.json")
     (stored,) = json.loads(record.read_text())[0]["files"]

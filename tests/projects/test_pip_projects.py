@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from support.strangers import Stranger
+from support.strangers import Stranger, uv_program
 
 pytestmark = [
     pytest.mark.slow,
@@ -162,3 +163,45 @@ def test_a_wheel_of_an_address_is_installed(
     assert (wheel["artifact"]["url"], wheel["sha256"]) == (WHEEL, DIGEST)
     assert bool(found.get("unpinned")) is (DIGEST not in text)
     assert found["problems"] == []
+
+
+def other_python() -> Path:
+    """One of another version than that which PATH leads to."""
+    ours = f"python3.{sys.version_info.minor}"
+    places = (Path("/usr/bin"), Path("/usr/local/bin"), *Path.home().glob(".pyenv/versions/*/bin"))
+    found = (program for place in places for program in place.glob("python3.1[0-9]"))
+    for one in sorted(found):
+        if one.name != ours and subprocess.run([one, "-c", "import venv"]).returncode == 0:
+            return one
+    pytest.skip("there is no second Python on this machine")
+
+
+def test_an_environment_of_another_python_gets_its_own_wheels(tmp_path: Path, cache: Path):
+    """The caller has made it; PATH's python3 is another one."""
+    python = other_python()
+    locked = subprocess.run(
+        [
+            *(str(uv_program()), "pip", "compile", "--quiet", "--generate-hashes", "--no-header"),
+            *("--python-version", python.name.removeprefix("python"), "-"),
+        ],
+        input="markupsafe==3.0.2\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    files = {
+        "requirements.txt": locked.stdout,
+        ".gitignore": ".venv/\n",
+        "make.toml": """[project]
+name = "p"
+[lifecycle.init]
+command = ".venv/bin/pip install --force-reinstall --require-hashes -r requirements.txt"
+[lifecycle.test]
+command = ".venv/bin/python -c 'import markupsafe._speedups'"
+""",
+    }
+    stranger = Stranger(tmp_path, files, cache)
+    stranger.prepare(f"{python} -m venv .venv")
+    (found,) = stranger.passes(("init", "test"))[0].sets
+    (wheel,) = (one["artifact"]["file"] for one in found["files"])
+    assert f"-cp{python.name.removeprefix('python').replace('.', '')}-" in wheel

@@ -8,7 +8,6 @@ files in one folder (`PIP_FIND_LINKS`). pip's own cache has no digests, so nothi
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +48,7 @@ from cleanroom.dependencies.python_projects import LockedPackage
 from cleanroom.dependencies.python_sdists import noted_build_needs
 from cleanroom.dependencies.python_tags import applies
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
-from cleanroom.dependencies.settings import Settings, read_text
+from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import hard_link
 from cleanroom.dependencies.toml_reader import read_toml
 
@@ -100,6 +99,8 @@ class Pip(Manager):
         if not found:
             return None
         further = folder.files((PYTHON_VERSION, UV_LOCK)) if folder.names else {}
+        if not locked:
+            further |= python_interpreter.of_environment(folder, self.settings)
         return Found(self.name, folder.path, found | further)
 
     def read(self, found: Found) -> Lock:
@@ -124,16 +125,8 @@ class Pip(Manager):
 
     def context(self) -> str:
         """The interpreter that PATH leads to."""
-        found = shutil.which("python3", path=self.settings.variables.get("PATH")) or ""
-        chosen = ""
-        if "/shims/" in found:
-            root = self.settings.variables.get("PYENV_ROOT") or self.settings.home / ".pyenv"
-            chosen = self.settings.variables.get("PYENV_VERSION") or read_text(
-                Path(root) / "version"
-            )
-        # A folder's name has the version: it need not be asked on every run.
         indexes = [self._config.index, *self._config.extra_indexes]
-        return "\0".join((os.path.realpath(found), chosen, *indexes))
+        return "\0".join((*python_interpreter.on_path(self.settings), *indexes))
 
     def view_context(self) -> str:
         """The poetry that fills its own cache."""
@@ -154,6 +147,8 @@ class Pip(Manager):
             DependencyUnavailable: an index does not have a package, or pip finds none that fits.
         """
         needs = _needs(found)
+        if misfit := python_interpreter.unfit(found, self.settings):
+            session.note(misfit)
         artifacts: dict[str, Artifact] = {}
         indexes = self._indexes(needs)
         if needs.locked:
@@ -190,7 +185,7 @@ class Pip(Manager):
         packages = _locked_by_uv(found)
         if not uv_lock.may_be_built(packages):
             return []
-        sources = uv_lock.built(packages, await python_interpreter.ask(session, found))
+        sources = uv_lock.built(packages, await python_interpreter.ask_uv(session, found))
         asked: dict[tuple[str, ...], str] = {}
         for source, stored in zip(sources, await session.download(sources), strict=True):
             named = f"{source.name} {source.version}"
@@ -247,7 +242,7 @@ class Pip(Manager):
         script = "\n".join([COMMAND, *(one.command for one in named)])
         result = await session.run(
             ToolRun(
-                ["sh", "-ec", script],
+                ["sh", "-ec", script, "sh", python_interpreter.chosen(found)],
                 files=written,
                 variables=variables,
                 egress=index_hosts([*indexes, *urls, *([proxy] if proxy else [])]),

@@ -16,12 +16,15 @@ from cleanroom.dependencies.pip_config import without_login
 from cleanroom.dependencies.requirements import Entry
 from cleanroom.dependencies.simple_index import is_file_name, normalized
 
-# Asked for its own path, Python is not a version manager's shim, whose hooks after pip fail here.
+# The path of an interpreter is the first argument of a shell's text. Where that is none that the
+# fetch step is shown, such as one of the project's own, PATH's runs.
+CHOICE = 'chosen=$1; if [ ! -x "$chosen" ]; then chosen=python3; fi\n'
+# Asked for its own path, it is no version manager's shim, whose hooks after pip fail here.
 # Distributions ship Pythons without pip; an environment of its own has one.
-COMMAND = """
-python=$(python3 -c 'import sys; print(sys.executable)')
+_COMMAND = """
+python=$($chosen -c 'import sys; print(sys.executable)')
 if ! $python -m pip install --help 2>/dev/null | grep -q -e --report; then
-    python3 -m venv /tmp/pip
+    $chosen -m venv /tmp/pip
     python=/tmp/pip/bin/python
 fi
 resolve() {
@@ -29,6 +32,7 @@ resolve() {
         --dry-run --ignore-installed --only-binary :all: --no-cache-dir --report "$@"
 }
 """
+COMMAND = CHOICE + _COMMAND
 
 
 class Root(NamedTuple):

@@ -45,6 +45,8 @@ class ToolRun(NamedTuple):
     served: Mapping[str, Path] = {}
     # values of Authorization headers that it may send: shown nowhere
     authorizations: Sequence[str] = ()
+    # its output holds for the whole run: it is not run again for the same words and files
+    lasting: bool = False
     # what it is to find out or to fetch, for a message; else its words
     wanted: str = ""
 

@@ -32,8 +32,8 @@ from cleanroom.dependencies.model import (
     Problem,
     Stored,
 )
+from cleanroom.dependencies.python_interpreter import UV_VARIABLES, uv_question
 from cleanroom.dependencies.python_projects import uv_members
-from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import Interpreter, read_interpreter
 from cleanroom.dependencies.session import SERVED as MARK
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
@@ -44,14 +44,12 @@ from cleanroom.dependencies.uv_lock import Package
 from cleanroom.model.errors import DependencyUnavailable
 
 LOCK, PROJECT = "uv.lock", "pyproject.toml"
-TAGS = "cleanroom-tags.py"
 NO_PYTHON = "/nonexistent"
 CACHE = "cache"  # in the folder that uv starts in
 SYNC = (
     *("uv", "sync", "--frozen", "--all-groups", "--all-extras", "--all-packages"),
     *("--no-install-workspace", "--no-install-local", "--no-progress"),
 )
-_VARIABLES = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_CONFIG": "1"}
 
 
 class Uv(Manager):
@@ -110,25 +108,15 @@ class Uv(Manager):
             for one in sources:
                 session.note(_not_unpacked(one, f"{interpreter.implementation} has no wheel of it"))
             sources = []
+        for problem in uv_lock.unfit(packages, interpreter):
+            session.note(problem)
         artifacts = [*(wheel for wheel in wheels if wheel is not None), *sources]
         direct = {one["name"] for one in packages if uv_lock.has_own_address(one)}
         came = await direct_files.had(session, [one for one in artifacts if one.name in direct])
         return (*(one for one in artifacts if one.name not in direct), *came)
 
     async def _interpreter(self, session: Session, found: Found) -> Interpreter:
-        # They lie as in the project: a lock may name members in folders above it.
-        folder = shlex.quote(os.path.join("project", found.folder))
-        script = f'cd {folder}; python=$(uv python find) && exec "$python" "$0"'
-        result = await session.run(
-            ToolRun(
-                ["sh", "-ec", script, f"{WORK}/{TAGS}"],
-                files={
-                    **{f"project/{path}": content for path, content in found.files.items()},
-                    TAGS: TAGS_PROGRAM.encode(),
-                },
-                variables={**_VARIABLES, "UV_CACHE_DIR": "/tmp/uv"},  # noqa: S108
-            )
-        )
+        result = await session.run(uv_question(found))
         if result.exit_code:
             raise _uv_failed(found, result.output)
         return read_interpreter(result.output)
@@ -163,7 +151,7 @@ class Uv(Manager):
                 ["sh", "-ec", " && ".join(commands)],
                 files=files,
                 variables={
-                    **_VARIABLES,
+                    **UV_VARIABLES,
                     "UV_CACHE_DIR": f"{WORK}/{CACHE}",
                     # Beside the cache: on another file system its files would be copies.
                     "UV_PROJECT_ENVIRONMENT": f"{WORK}/environment",

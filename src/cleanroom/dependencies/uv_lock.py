@@ -134,6 +134,22 @@ def built(listed: Sequence[Package], interpreter: Interpreter) -> list[Artifact]
     return [one for one in candidates if one is not None]
 
 
+def unfit(listed: Sequence[Package], interpreter: Interpreter) -> list[Problem]:
+    """The packages that are wanted, and of which there is no file for this interpreter."""
+    wanted = _wanted(listed, interpreter)
+    where = f"Python {interpreter.version} on {interpreter.machine}"
+    return [
+        Problem(
+            entry=entry(one),
+            why=f"no wheel of it fits {where}, which is what uv finds, and it has no source",
+            hint="let .python-version name another Python, or lock a version that has one",
+        )
+        for one in listed
+        if has_files(one) and one["name"] in wanted and problem(one) is None
+        if wheel(one, interpreter) is None and sdist(one) is None
+    ]
+
+
 def _wanted(listed: Sequence[Package], interpreter: Interpreter) -> set[str]:
     """The names that the project's own packages lead to, by edges whose marker applies."""
     edges: dict[str, set[str]] = {}

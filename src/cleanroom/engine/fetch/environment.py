@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from cleanroom.backends.base import (
     Stream,
 )
 from cleanroom.dependencies import inside
-from cleanroom.dependencies.session import WORK
+from cleanroom.dependencies.session import WORK, ToolResult
 from cleanroom.dependencies.settings import secrets_of
 from cleanroom.engine.fetch.find import tools_image
 from cleanroom.engine.phases.environment_spec import HOME, inside_path
@@ -67,6 +67,8 @@ class FetchEnvironments:
         self._numbers = itertools.count(1)
         # that phases' tools are of; "" for the host's
         self.image = tools_image(context.plan)
+        # of tools that are asked once for a run, by words, files and variables
+        self.answers: dict[Hashable, ToolResult] = {}
 
     def conceal(self, authorizations: Iterable[str]) -> None:
         """Show these values of Authorization headers, and the logins in them, nowhere."""

@@ -340,6 +340,9 @@ class FetchSession:
         """Run a program. Raises as `dependencies.session.Session` says."""
         if self._policy.offline and tool.egress:
             raise may_not_fetch(self._manager.name, (tool.wanted or " ".join(tool.argv[:2]),))
+        asked = (*tool.argv, *sorted(tool.files.items()), *sorted(tool.variables.items()))
+        if tool.lasting and asked in self._environments.answers:
+            return self._environments.answers[asked]
         self._environments.conceal(tool.authorizations)
         work, ordered = await self._new_folders()
         await anyio.to_thread.run_sync(partial(_write_files, work, tool.files))
@@ -380,7 +383,10 @@ class FetchSession:
             ),
             take,
         )
-        return ToolResult(result.exit_code, bytes(output), work)
+        answer = ToolResult(result.exit_code, bytes(output), work)
+        if tool.lasting and not answer.exit_code:
+            self._environments.answers[asked] = answer
+        return answer
 
     def _show(self, served: Mapping[str, Path], around: Path) -> dict[str, str]:
         """The same by other names: of the store a tool sees what it is served, and no more.
