@@ -226,3 +226,17 @@ def test_a_shell_in_another_terminal_looks_into_a_paused_run(project: Project):
         terminal.type("exit 6\r")
         assert terminal.ended() == 6
     assert called(project, "retry", "--end").returncode == 1
+
+
+def test_a_shell_in_a_pause_that_ends_meanwhile_says_so(project: Project):
+    """It has no status of its own, and the terminal is as before."""
+    failing(project)
+    assert called(project, *PAUSED).returncode == 77
+    with at_terminal(project, "shell") as terminal:
+        before = terminal.modes()
+        terminal.wait("$ ")
+        assert called(project, "retry", "--end").returncode == 1
+        assert terminal.ended() == 5
+        assert "CR-PAUSE-004" in terminal.seen
+        assert terminal.modes() == before
+    assert project.settled() == {}
