@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -48,12 +48,24 @@ def write_atomic(
     Raises:
         ArtifactError: it could not be written; it is as it was and nothing is left beside it.
     """
+    replace_file(folder, name, (data,), mode=mode, durable=durable)
+
+
+def replace_file(
+    folder: Folder, name: str, pieces: Iterable[bytes], *, mode: int = 0o644, durable: bool = True
+) -> None:
+    """As `write_atomic`, for what is too much to hold in memory.
+
+    Raises:
+        ArtifactError: as `write_atomic`.
+    """
     temporary = f".{secrets.token_hex(8)}.tmp"
     with named("CR-FILE-001", "write", folder.path / name):
         try:
             descriptor = disk.here.create(folder, temporary, mode)
             try:
-                write_all(descriptor, data)
+                for piece in pieces:
+                    write_all(descriptor, piece)
                 if durable:
                     disk.here.sync(descriptor)
             finally:

@@ -23,7 +23,8 @@ def verification_lines(verification: Verification, output: Output) -> list[str]:
         else ""
     )
     if verification.valid:
-        return [f"{output.paint(output.mark('ok'), 'green')} valid: {count}{torn}"]
+        verdict = f"{output.paint(output.mark('ok'), 'green')} valid: {count}{torn}"
+        return [verdict, *_removed(verification)]
     problems = [
         f"  line {found.line}, record {found.seq}: {safe(found.problem)}"
         for found in verification.problems
@@ -35,6 +36,15 @@ def verification_lines(verification: Verification, output: Output) -> list[str]:
         ),
         *problems,
     ]
+
+
+def _removed(verification: Verification) -> list[str]:
+    """What the engine itself cut off, as a record of the chain says."""
+    removed = verification.removed
+    if removed is None:
+        return []
+    gone = plural(removed.seq, "record")
+    return [f"  {gone} before them cut off by retention, sha256 {removed.sha256}"]
 
 
 def record_line(record: Mapping[str, Any]) -> str:

@@ -8,6 +8,9 @@ CONTENT starts with the record's `seq` and ends with `"prev":"P"`,
 the hash of the record before it (64 zeros before the first),
 so each hash covers the whole log up to it.
 The head is one line too: its `digest` is the SHA-256 of the same object without it.
+A log whose beginning was cut off begins with a line that says what was, with a digest of its own;
+a `cut` record of the chain says the same.
+Sizes and places in heads and records count what was cut off: a cut changes none of them.
 Nothing here writes.
 """
 
@@ -40,6 +43,26 @@ class Head(msgspec.Struct, frozen=True):
     hash: str = NO_HASH
 
 
+class Removed(msgspec.Struct, frozen=True):
+    """The beginning of a log that was cut off, as the first line of the rest says it."""
+
+    bytes: _Natural  # of the whole log, before the first record that is left
+    seq: _Natural  # the last record that was cut off
+    hash: str  # of that record
+    sha256: str  # of the bytes that the last cut took away, in hex
+
+
+class _Opening(msgspec.Struct, frozen=True):
+    removed: Removed
+
+
+class _CutRecord(msgspec.Struct, frozen=True):
+    """A record of the chain that announces a cut."""
+
+    kind: str
+    body: Removed
+
+
 class ChainLink(msgspec.Struct, frozen=True):
     """A record's place in the chain."""
 
@@ -68,10 +91,16 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     # the log ends in a part of a record beyond the head: the engine was killed while it wrote
     torn: bool = False
     head: Head | None = None
+    # what was cut off before the first record, by the engine itself
+    removed: Removed | None = None
 
 
 _head_decoder = msgspec.json.Decoder(Head)
 _link_decoder = msgspec.json.Decoder(ChainLink)
+_opening_decoder = msgspec.json.Decoder(_Opening)
+_cut_decoder = msgspec.json.Decoder(_CutRecord)
+_OPENING = b'{"removed":'  # no record begins so
+CUT = "cut"  # the kind of record that announces a cut
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -105,6 +134,32 @@ def decode_head(data: bytes) -> Head | None:
     except _MALFORMED:
         return None
     return head if encode_head(head) == data else None
+
+
+def encode_opening(removed: Removed) -> bytes:
+    """The exact bytes of the first line of a log whose beginning was cut off."""
+    body = msgspec.json.encode(_Opening(removed))
+    return b'%b,"digest":"%b"}\n' % (body[:-1], sha256(body).hexdigest().encode())
+
+
+def read_opening(line: bytes) -> Removed | None:
+    """The inverse of `encode_opening`; None where one byte differs, and of every other line."""
+    if not line.startswith(_OPENING):
+        return None
+    try:
+        removed = _opening_decoder.decode(line).removed
+    except _MALFORMED:
+        return None
+    return removed if encode_opening(removed) == line else None
+
+
+def read_cut(line: bytes) -> Removed | None:
+    """The cut that a sealed record announces; None of every other record."""
+    try:
+        record = _cut_decoder.decode(line)
+    except _MALFORMED:
+        return None
+    return record.body if record.kind == CUT else None
 
 
 def read_head(folder: Folder) -> Head | None:
@@ -159,6 +214,7 @@ def verify(folder: Folder) -> Verification:
         problems=tuple(walk.problems),
         torn=walk.torn,
         head=head,
+        removed=walk.removed,
     )
 
 
@@ -181,6 +237,9 @@ class _Walk:
         self.problems: list[Problem] = []
         self.records = 0
         self.torn = False
+        # what the first line says was cut off, and whether a record of the chain says so too
+        self.removed: Removed | None = None
+        self._announced = False
         self._line = 0
         self._offset = 0
         self._last = ChainLink(0, "", NO_HASH)
@@ -194,6 +253,10 @@ class _Walk:
     def add_line(self, line: bytes, length: int) -> None:
         """Check one line; `length` is that on disk, as `lines` gives it."""
         self._line += 1
+        if self._line == 1 and (removed := read_opening(line)) is not None:
+            self.removed, self._offset = removed, removed.bytes
+            self._last = ChainLink(removed.seq, "", removed.hash)
+            return
         began, self._offset = self._offset, self._offset + length
         here = self._last.seq + self._damaged + 1
         if not line.endswith(b"\n") and self.head is not None and began >= self.head.bytes:
@@ -205,6 +268,8 @@ class _Walk:
             self.report(here, self._line, "not as it was written: its bytes do not match its hash")
             return
         self.records += 1
+        if self.removed is not None and not self._announced:
+            self._announced = read_cut(line) == self.removed
         self._compare(link)
         if self.head is not None and self._offset == self.head.bytes:
             self._reached_head = (self._last.seq, self._last.hash) == (
@@ -241,7 +306,10 @@ class _Walk:
         self._last, self._damaged = link, 0
 
     def finish(self) -> None:
-        """Check that the log leads to its head."""
+        """Check that the log leads to its head, and that a cut was the engine's own."""
+        if self.removed is not None and not self._announced:
+            text = f"says that records up to {self.removed.seq} were cut off, and no record does"
+            self.report(self.removed.seq, 1, text)
         if self.head is None or (self.problems and self._last.hash == self.head.hash):
             # nothing to compare with, or whatever is wrong was named and the head's record is there
             return

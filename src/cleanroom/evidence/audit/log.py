@@ -33,6 +33,7 @@ from cleanroom.evidence.audit.chain import (
     lines,
     read_head,
     read_link,
+    read_opening,
     verify,
 )
 from cleanroom.model.errors import ArtifactError
@@ -117,9 +118,9 @@ class AuditLog:
         try:
             with (
                 locked(self.folder, LOCK_NAME, seconds=LOCK_SECONDS),
-                _open_log(self.folder) as file,
+                open_log(self.folder) as file,
             ):
-                known, lost = _resume(self.folder, file, self.head)
+                known, lost = resume(self.folder, file, self.head)
                 batch = Batch(self.run_id, known, self._count)
                 if lost is not None:
                     batch.add_log_record("recovered", self._clock.wall_ns(), lost)
@@ -195,7 +196,7 @@ def _is_deep(value: Any, levels: int) -> bool:
 
 
 @contextmanager
-def _open_log(folder: Folder) -> Iterator[BufferedReader]:
+def open_log(folder: Folder) -> Iterator[BufferedReader]:
     """The log, open for appending, never through a link. Its head is there before it is."""
     if not _exists(folder, HEAD_NAME) and not _exists(folder, LOG_NAME):
         write_atomic(folder, HEAD_NAME, encode_head(Head()))
@@ -211,7 +212,7 @@ def _exists(folder: Folder, name: str) -> bool:
     return True
 
 
-def _resume(
+def resume(
     folder: Folder, file: BufferedReader, known: Head
 ) -> tuple[Head, dict[str, str | int] | None]:
     """The head to continue from, and the body of a `recovered` record where a tail was cut off.
@@ -225,24 +226,25 @@ def _resume(
     head: Head | None = None
     with suppress(FileNotFoundError):
         head = read_head(folder)
-    size = os.fstat(file.fileno()).st_size
+    base = base_of(file)
+    size = os.fstat(file.fileno()).st_size + base
     if head is None:
-        raise _mismatch(folder, f"{HEAD_NAME} is missing or was changed")
+        raise mismatch(folder, f"{HEAD_NAME} is missing or was changed")
     if size < head.bytes:
-        raise _mismatch(folder, f"{LOG_NAME} has {size} bytes where its head says {head.bytes}")
+        raise mismatch(folder, f"{LOG_NAME} has {size} bytes where its head says {head.bytes}")
     if head == known and size == head.bytes:
         return head, None
-    if not _ends_with(file, head):
-        raise _mismatch(
+    if not _ends_with(file, head, base):
+        raise mismatch(
             folder,
             f"no record {head.seq} with the head's hash ends at byte {head.bytes} of {LOG_NAME}",
         )
-    advanced = _advance(file, head)
+    advanced = _advance(file, head, base)
     if advanced.bytes == size:
         return advanced, None
-    file.seek(advanced.bytes)
+    file.seek(advanced.bytes - base)
     lost = file_digest(file, "sha256").hexdigest()
-    disk.here.truncate(file.fileno(), advanced.bytes)
+    disk.here.truncate(file.fileno(), advanced.bytes - base)
     return advanced, {
         "bytes_lost": size - advanced.bytes,
         "sha256": lost,
@@ -250,7 +252,18 @@ def _resume(
     }
 
 
-def _mismatch(folder: Folder, what: str) -> ArtifactError:
+def base_of(file: BufferedReader) -> int:
+    """What is added to a place in the file to have the place in the whole log.
+
+    A log whose beginning was cut off begins with a line that says how much that was.
+    """
+    file.seek(0)
+    line = file.readline(LINE_LIMIT_BYTES)
+    removed = read_opening(line)
+    return 0 if removed is None else removed.bytes - len(line)
+
+
+def mismatch(folder: Folder, what: str) -> ArtifactError:
     hint = (
         "see what was changed with `cleanroom-engine audit verify`; to start a new log, move the "
         "folder away"
@@ -258,18 +271,20 @@ def _mismatch(folder: Folder, what: str) -> ArtifactError:
     return ArtifactError("CR-AUDIT-001", f"audit log in {folder.path}: {what}", hint=hint)
 
 
-def _ends_with(file: BufferedReader, head: Head) -> bool:
+def _ends_with(file: BufferedReader, head: Head, base: int) -> bool:
     """Whether the record that ends at the head's bytes is the one it names.
 
     Reads backwards, so that most records take one read.
     """
     if head == Head():
         return True
-    length = 4096
+    length, end = 4096, head.bytes - base
+    if end < 0:
+        return False
     while True:
-        start = max(0, head.bytes - length)
+        start = max(0, end - length)
         file.seek(start)
-        data = file.read(head.bytes - start)
+        data = file.read(end - start)
         at = data.rfind(b"\n", 0, len(data) - 1)
         if at >= 0 or start == 0:
             link = read_link(data[at + 1 :])
@@ -279,12 +294,12 @@ def _ends_with(file: BufferedReader, head: Head) -> bool:
         length *= 4
 
 
-def _advance(file: BufferedReader, head: Head) -> Head:
+def _advance(file: BufferedReader, head: Head, base: int) -> Head:
     """The head after the records that are chained beyond it.
 
     An engine wrote those and was killed before it wrote the head.
     """
-    file.seek(head.bytes)
+    file.seek(head.bytes - base)
     for line, length in lines(file):
         link = read_link(line)
         if link is None or link.seq != head.seq + 1 or link.prev != head.hash:
