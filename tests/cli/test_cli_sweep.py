@@ -51,4 +51,5 @@ def test_a_run_under_way_is_counted_and_nothing_else_said(
     assert execute(["sweep", "--output", "json"]) == 0
 
     said = json.loads(capsys.readouterr().out)
-    assert said == {"runs": [], "removed": [], "left": [], "living": 1, "waiting": []}
+    lists = ("runs", "removed", "left", "waiting", "expired")
+    assert said == {**{key: [] for key in lists}, "living": 1, "audit_records": 0}

@@ -54,7 +54,7 @@ MAY_LOOK = {
     "services/programs.py": "a server, which is started inside",
     "dependencies/maven.py": "which Maven and Java resolved: their paths alone",
     "dependencies/node_packages.py": "which pnpm or yarn makes a store: path, size and time of it",
-    "dependencies/pip.py": "which interpreter packages are for: its path alone",
+    "dependencies/python_interpreter.py": "which interpreter packages are for: its path alone",
     "dependencies/python_poetry.py": "which poetry a cache is for: path and time of it",
     "engine/phase_cache/fingerprints.py": "what a phase's words name: size and time of it",
     "engine/phases/go_standard_library.py": "go and its compiler: version, size and time of them",

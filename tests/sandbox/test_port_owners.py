@@ -29,19 +29,33 @@ def inode(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
 
 
-def test_the_kernel_names_those_that_listen_and_no_connection():
-    """Both families, and neither a bound socket nor a client."""
-    with socket.create_server(("127.0.0.1", 0)) as four:
-        port = four.getsockname()[1]
-        with (
-            socket.create_server(("::1", port), family=socket.AF_INET6) as six,
-            socket.create_connection(("127.0.0.1", port)),
-        ):
-            found = listeners.listeners(port)
-            assert {(each.address, each.inode) for each in found} == {
-                (LOOPBACK, inode(four)),
-                (socket.inet_pton(socket.AF_INET6, "::1"), inode(six)),
-            }
+def has_six() -> bool:
+    """Whether the machine's loopback has ::1: that of a container may not."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        socket.AF_INET,
+        pytest.param(
+            socket.AF_INET6, marks=pytest.mark.skipif(not has_six(), reason="no ::1 here")
+        ),
+    ],
+)
+def test_the_kernel_names_those_that_listen_and_no_connection(family: socket.AddressFamily):
+    """Neither a bound socket nor a client."""
+    host = "127.0.0.1" if family == socket.AF_INET else "::1"
+    with socket.create_server((host, 0), family=family) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection((host, port)):
+            (found,) = listeners.listeners(port)
+            expected = (socket.inet_pton(family, host), inode(listening))
+            assert (found.address, found.inode) == expected
     assert listeners.listeners(port) == []
 
 

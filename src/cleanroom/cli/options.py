@@ -81,7 +81,7 @@ LEVELS = ("Low", "Medium", "High", "Locked")
 
 
 class Duration(click.ParamType[float]):
-    """`20s`, `2m`, `1m30s`, `500ms` or a number of seconds, as in make.toml."""
+    """`20s`, `2m`, `1m30s`, `7d`, `500ms` or a number of seconds, as in make.toml."""
 
     name = "duration"
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         sweep,
         verify_audit,
     )
+    from cleanroom.engine.retention import Expired, remove_expired
     from cleanroom.engine.run_comparison import compare_runs
     from cleanroom.engine.shared_services.ancestry import started_by_ggen
     from cleanroom.engine.shared_services.pool import PoolStatus
@@ -48,6 +49,7 @@ _HOMES = {
     "Decision": "phases.skipping",
     "Diagnosis": "doctor",
     "EndedServices": "host_services",
+    "Expired": "retention",
     "Engine": "engine",
     "HostServices": "host_services",
     "Options": "options",
@@ -76,6 +78,7 @@ _HOMES = {
     "read_trace": "records",
     "services_down": "host_services",
     "services_up": "host_services",
+    "remove_expired": "retention",
     "render_reports": "records",
     "show_audit": "records",
     "show_cache": "user_cache",
@@ -89,6 +92,7 @@ __all__ = [
     "Diagnosis",
     "EndedServices",
     "Engine",
+    "Expired",
     "HostServices",
     "Options",
     "PauseControl",
@@ -114,6 +118,7 @@ __all__ = [
     "push_trace",
     "read_run",
     "read_trace",
+    "remove_expired",
     "render_reports",
     "services_down",
     "services_up",

@@ -56,6 +56,9 @@ class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
     living: int = 0  # runs that are under way
     # left alone: it cannot be known yet, or from this machine, whether their run lives
     waiting: tuple[Leftover, ...] = ()
+    # runs of the project whose records were old enough to go, and what the audit log lost
+    expired: tuple[str, ...] = ()
+    audit_records: int = 0
 
 
 def verify_audit(project: str | Path) -> Verification:

@@ -6,26 +6,42 @@ import os
 
 import click
 
-from cleanroom.cli.options import general_options, output_option
+from cleanroom.cli.options import Duration, general_options, output_option
 
 
 @click.command()
+@click.option(
+    "--older",
+    type=Duration(),
+    metavar="DURATION",
+    help="Also remove the project's records of runs that ended so long ago, such as 30d.",
+)
 @output_option("human", "json")
 @general_options
-def sweep(form: str, colour: str, root: str) -> None:
+def sweep(older: float | None, form: str, colour: str, root: str) -> None:
     """Remove what runs that were killed left behind; never touches a run that lives.
 
     What nobody can tell yet is left for now, and said. Exits 1 when something could not be removed.
 
+    With --older the newest run stays, and of each phase the last one that passed. The audit log is
+    cut where all before is gone, says so in its chain, and still verifies.
+
     \b
     cleanroom-engine sweep
-    cleanroom-engine sweep --output json
+    cleanroom-engine sweep --older 30d
     """
+    import msgspec
+
     from cleanroom import engine
     from cleanroom.cli.output import Output, write_lines, write_object
     from cleanroom.cli.views.sweep import sweep_lines
 
     report = engine.sweep(root, caller=os.environ)
+    if older is not None:
+        gone = engine.remove_expired(root, older, caller=os.environ)
+        report = msgspec.structs.replace(
+            report, expired=gone.runs, audit_records=gone.audit_records
+        )
     output = Output(colour)
     if form == "json":
         write_object(output, report)

@@ -12,7 +12,22 @@ if TYPE_CHECKING:
 
 
 def sweep_lines(report: SweepReport) -> list[str]:
-    """What was found dead, what was removed, what is left and why."""
+    """What was found dead, what was removed, what is left and why, and which records are gone."""
+    return [*_leftover_lines(report), *_expired_lines(report)]
+
+
+def _expired_lines(report: SweepReport) -> list[str]:
+    if not report.expired:
+        return []
+    cut = f", and {plural(report.audit_records, 'record')} of the audit log cut off"
+    runs = plural(len(report.expired), "run")
+    return [
+        safe(f"records of {runs} removed: {', '.join(report.expired)}")
+        + (cut if report.audit_records else "")
+    ]
+
+
+def _leftover_lines(report: SweepReport) -> list[str]:
     living = f"; {plural(report.living, 'run')} under way, left alone" if report.living else ""
     if not (report.runs or report.removed or report.left or report.waiting):
         return ["nothing was left behind" + living]

@@ -1,0 +1,159 @@
+"""Which records of a project's runs are old enough to go, and their removal.
+
+The audit log is cut first, so that a run whose folder is there is in it, where it can be.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from cleanroom.core.arguments import PATH, check
+from cleanroom.core.beneath import Folder
+from cleanroom.core.clock import SystemClock
+from cleanroom.core.locations import cache_folder
+from cleanroom.engine.own_folder import AUDIT, RUNS, check_own_folders, check_writable
+from cleanroom.engine.records import EVENTS, events_in, list_runs
+from cleanroom.model.errors import ArtifactError, CleanroomError
+from cleanroom.sandbox.filesystem import tree_removal
+
+PASSED = ("passed", "cached")
+
+
+class RecordedRun(NamedTuple):
+    """A run by what decides whether its records may go."""
+
+    name: str
+    written_ns: int  # when its events were written last, wall clock
+    passed: frozenset[tuple[str, str]] = frozenset()  # workspace and phase
+
+
+class Expired(NamedTuple):
+    """What was removed."""
+
+    runs: tuple[str, ...] = ()
+    audit_records: int = 0
+
+
+def expired(
+    runs: Sequence[RecordedRun], before_ns: int, living: Collection[str]
+) -> tuple[str, ...]:
+    """Runs whose records may go, the oldest first; `runs` too are in that order.
+
+    The newest run stays, those that live, and of each phase the last one that passed.
+    """
+    gone = []
+    covered: set[tuple[str, str]] = set()
+    for number, run in enumerate(reversed(runs)):
+        is_last_pass = not run.passed <= covered
+        covered |= run.passed
+        stays = number == 0 or is_last_pass or run.name in living
+        if not stays and run.written_ns < before_ns:
+            gone.append(run.name)
+    return tuple(reversed(gone))
+
+
+def remove_expired(
+    project: str | Path, older_seconds: float, *, caller: Mapping[str, str] | None = None
+) -> Expired:
+    """Remove what a project has recorded of runs that ended so long ago.
+
+    Killed in between, another call goes on; two at once remove each run once.
+
+    Raises:
+        ProjectError: the records belong to somebody else, or something else stands in the place of
+            a folder of ours.
+        ArtifactError: the audit log does not match its own chain, so nothing was removed; or a
+            run's folder cannot be removed.
+    """
+    check("project", project, PATH)
+    before_ns = time.time_ns() - int(older_seconds * 1e9)
+    living = _not_swept(cache_folder(os.environ if caller is None else caller))
+    with Folder.at(Path(project), inherit_owner=True) as root:
+        check_own_folders(root)
+        check_writable(root)
+        names = expired(list(_recorded(root)), before_ns, living)
+        records = _cut_audit(root, names) if names else 0
+        with suppress(FileNotFoundError), root.folder(RUNS) as runs:
+            for name in (*names, *_headless(runs, before_ns)):
+                _remove(runs, name)
+    return Expired(names, records)
+
+
+def _not_swept(cache: Path) -> frozenset[str]:
+    """The runs of this user that live, as far as can be told."""
+    try:
+        with Folder.at(cache) as held, held.folder("runs") as runs:
+            return frozenset(runs.names())
+    except OSError:
+        return frozenset()
+
+
+def _recorded(root: Folder) -> Iterator[RecordedRun]:
+    for name in list_runs(root.path):
+        with suppress(OSError), root.folder(f"{RUNS}/{name}") as folder:
+            written_ns = os.stat(
+                EVENTS, dir_fd=folder.descriptor, follow_symlinks=False
+            ).st_mtime_ns
+            yield RecordedRun(name, written_ns, _passed(folder))
+
+
+def _passed(folder: Folder) -> frozenset[tuple[str, str]]:
+    """The phases that passed in a run; none where its events cannot be read."""
+    from cleanroom.evidence.reports.fold import ResultBuilder
+
+    builder = ResultBuilder()
+    try:
+        for envelope in events_in(folder):
+            builder.add(envelope)
+    except CleanroomError:
+        return frozenset()
+    phases = builder.result().phases
+    return frozenset((one.workspace, one.name) for one in phases if one.result in PASSED)
+
+
+def _cut_audit(root: Folder, names: Collection[str]) -> int:
+    from cleanroom.evidence.audit.cut import cut
+
+    try:
+        audit = root.folder(AUDIT)
+    except FileNotFoundError:
+        return 0
+    with audit:
+        try:
+            return cut(audit, frozenset(names), SystemClock())
+        except (OSError, TimeoutError) as error:
+            raise ArtifactError(
+                "CR-FILE-001", f"cannot write to {audit.path}: {error.strerror or error}"
+            ) from error
+
+
+def _headless(runs: Folder, before_ns: int) -> Iterator[str]:
+    """Folders of old runs whose events are gone: whoever removed them was killed."""
+    for name in runs.names():
+        with suppress(OSError), runs.folder(name) as folder:
+            changed_ns = os.fstat(folder.descriptor).st_mtime_ns
+            if EVENTS not in folder.names() and changed_ns < before_ns:
+                yield name
+
+
+def _remove(runs: Folder, name: str) -> None:
+    """Remove a run's folder: its events first, so that half of one is no run any more.
+
+    Raises:
+        ArtifactError: the disk refuses it.
+    """
+    try:
+        with suppress(FileNotFoundError), runs.folder(name) as folder:
+            os.unlink(EVENTS, dir_fd=folder.descriptor)
+        tree_removal.remove_beneath(runs.descriptor, name)
+    except FileNotFoundError:
+        pass  # another sweep was faster
+    except OSError as error:
+        raise ArtifactError(
+            "CR-FILE-001", f"cannot remove {runs.path / name}: {error.strerror}"
+        ) from error

@@ -1,0 +1,150 @@
+"""Which records of runs may go, and that what stays is whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanroom import engine
+from cleanroom.engine.retention import RecordedRun, expired
+from cleanroom.model.errors import ArtifactError
+from support.command_harness import Project
+
+DAY_NS = 86_400 * 10**9
+PHASES = st.frozensets(st.sampled_from([("", "build"), ("", "test"), ("web", "test")]))
+
+
+def run(name: str, days: int, *passed: str) -> RecordedRun:
+    """A run of so many days ago."""
+    return RecordedRun(name, -days * DAY_NS, frozenset(("", phase) for phase in passed))
+
+
+def test_the_newest_run_and_the_last_pass_of_each_phase_stay():
+    """However old they are; what else is old enough goes, the oldest first."""
+    runs = [
+        run("a", 90, "build"),
+        run("b", 80, "test"),
+        run("c", 70, "build", "test"),
+        run("d", 60, "build"),
+        run("e", 50),
+        run("f", 40),
+    ]
+    assert expired(runs, -45 * DAY_NS, ()) == ("a", "b", "e")
+    assert expired(runs, -85 * DAY_NS, ()) == ("a",)
+
+
+def test_a_run_that_lives_stays():
+    """It may be paused, and write nothing for long."""
+    runs = [run("a", 9), run("b", 8), run("c", 7)]
+    assert expired(runs, 0, {"a"}) == ("b",)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), PHASES), max_size=8), st.integers(0, 99))
+def test_no_pass_is_lost(rows: list[tuple[int, frozenset[tuple[str, str]]]], limit: int):
+    """What passed last passed last in what stays too, and removing again removes nothing."""
+    ordered = sorted(rows, key=lambda row: -row[0])
+    runs = [RecordedRun(str(n), -days, passed) for n, (days, passed) in enumerate(ordered)]
+    gone = expired(runs, -limit, ())
+    left = [one for one in runs if one.name not in gone]
+
+    def last(among: list[RecordedRun]) -> dict[tuple[str, str], str]:
+        return {phase: one.name for one in among for phase in one.passed}
+
+    assert last(left) == last(runs)
+    assert expired(left, -limit, ()) == ()
+
+
+# --- with records of real runs
+
+
+@pytest.fixture
+def recorded(project: Project) -> list[str]:
+    """Three runs: the first two of 40 days ago."""
+    project.write({"test": "true"})
+    for _ in range(3):
+        project.call("run", "test", "--fresh")
+    names = engine.list_runs(project.root)
+    assert len(names) == 3
+    for name in names[:2]:
+        events = project.root / ".ggen/cleanroom/runs" / name / "events.jsonl"
+        old = events.stat().st_mtime_ns - 40 * DAY_NS
+        os.utime(events, ns=(old, old))
+    return names
+
+
+def called(project: Project, *words: str) -> str:
+    """What the command says on standard output; it exits with 0."""
+    return subprocess.run(
+        project.argv(*words),
+        cwd=project.root,
+        env=project.variables(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.sandbox
+def test_what_is_old_goes_and_the_rest_of_the_audit_log_verifies(
+    project: Project, recorded: list[str]
+):
+    """The command says which; a second one has nothing to do."""
+    said = called(project, "sweep", "--older", "30d")
+    assert "records of 2 runs removed" in said
+    assert engine.list_runs(project.root) == recorded[2:]
+    assert "cut off by retention" in called(project, "audit", "verify")
+    assert {record["run_id"] for record in engine.show_audit(project.root)} == {
+        recorded[2],
+        "retention",
+    }
+    assert "records" not in called(project, "sweep", "--older", "30d")
+    project.call("run", "test")
+    assert "valid" in called(project, "audit", "verify")
+
+
+@pytest.mark.sandbox
+def test_what_a_killed_removal_left_goes_with_the_next(project: Project, recorded: list[str]):
+    """A run without its events is none any more."""
+    half = project.root / ".ggen/cleanroom/runs" / recorded[0]
+    (half / "events.jsonl").unlink()
+    old = half.stat().st_mtime_ns - 40 * DAY_NS
+    os.utime(half, ns=(old, old))
+    gone = engine.remove_expired(project.root, 30 * 86_400.0, caller=project.variables())
+    assert gone.runs == (recorded[1],)
+    assert os.listdir(half.parent) == [recorded[2]]
+
+
+@pytest.mark.sandbox
+def test_nothing_goes_where_the_audit_log_was_changed(project: Project, recorded: list[str]):
+    """What shows the change would be gone."""
+    log = project.root / ".ggen/cleanroom/audit/audit.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"kind"', b'"kinD"', 1))
+    with pytest.raises(ArtifactError):
+        engine.remove_expired(project.root, 1.0, caller=project.variables())
+    assert engine.list_runs(project.root) == recorded
+
+
+@pytest.mark.sandbox
+def test_a_link_in_the_place_of_a_run_is_not_followed(
+    project: Project, recorded: list[str], tmp_path: Path
+):
+    """It is somebody else's folder."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "kept").write_text("kept")
+    runs = project.root / ".ggen/cleanroom/runs"
+    (runs / "20200101-000000-aaaaa").symlink_to(other)
+    engine.remove_expired(project.root, 1.0, caller=project.variables())
+    assert (other / "kept").read_text() == "kept"
+
+
+def test_the_report_has_what_was_removed():
+    """For programs: names, and how many records."""
+    report = engine.SweepReport(expired=("a",), audit_records=3)
+    assert b'"expired":["a"],"audit_records":3' in msgspec.json.encode(report)
