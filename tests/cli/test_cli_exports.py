@@ -49,6 +49,50 @@ def test_a_name_that_is_a_command_or_decides_about_code_is_not_offered(name: str
     assert not is_offered(name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MAKEFLAGS",
+        "MAKEFILES",
+        "TAR_OPTIONS",
+        "LUA_INIT",
+        "VIMINIT",
+        "EXINIT",
+        "npm_config_script_shell",
+        "PIP_INDEX_URL",
+        "UV_INDEX_URL",
+        "RUSTFLAGS",
+        "RUSTUP_TOOLCHAIN",
+        "CFLAGS",
+        "CC",
+        "CLASSPATH",
+        "DOTNET_STARTUP_HOOKS",
+        "R_PROFILE_USER",
+        "OPENSSL_CONF",
+        "LIBMYSQL_PLUGINS",
+        "PSQLRC",
+        "PSQL_PAGER",
+        "KUBECONFIG",
+        "AWS_CONFIG_FILE",
+        "GCONV_PATH",
+        "PROMPT",
+        "RSYNC_RSH",
+        "INPUTRC",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "SSL_CERT_FILE",
+    ],
+)
+def test_a_name_by_which_a_usual_program_runs_code_is_not_offered(name: str):
+    """`MAKEFILES=evil.mk` has the caller's next `make` read a file of the project."""
+    assert not is_offered(name)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "MYSQL_HOST", "PGPASSWORD", "REDIS_URL"])
+def test_a_name_of_clients_of_services_is_offered(name: str):
+    assert is_offered(name)
+
+
 @pytest.mark.parametrize("name", ["DATABASE_URL", "PGHOST", "PGSSLROOTCERT", "APP_ENV", "GREETING"])
 def test_a_name_of_services_is_offered(name: str):
     assert is_offered(name)

@@ -18,6 +18,17 @@ _DECIDING = re.compile(
     r"|PATH|HOME|SHELL|ENV|IFS|CDPATH|FPATH|PS[0-4]|PROMPT_COMMAND|EDITOR|VISUAL|PAGER|BROWSER"
     r"|TMPDIR|XDG_\w+|SSH_\w+|DOCKER_\w+|CONTAINER_HOST|LESSOPEN|LESSCLOSE|MANPAGER|SUDO_ASKPASS"
     r"|TERM|TERMINFO|USER|LOGNAME"
+    # make, tar, editors, interpreters and package managers
+    r"|G?MAKEFLAGS|MAKEFILES|MFLAGS|TAR_OPTIONS|RSYNC_\w+|\w+_RSH|[GN]?VIMINIT|EXINIT|INPUTRC"
+    r"|LUA_\w+|R_\w+|PHPRC|PHP_INI_SCAN_DIR|RUST(?:FLAGS|DOC\w*|UP_\w+)|CLASSPATH|DOTNET_\w+"
+    r"|CORECLR_\w+|COR_\w+|JULIA_\w+|ERL_\w+|DENO_\w+|BUN_\w+|YARN_\w+|COREPACK_\w+"
+    r"|(?i:npm_config_\w+|pip_\w+|uv_\w+)|CC|CXX|CPP|LD|[A-Z]+FLAGS|COMPILER_PATH|GCC_\w+"
+    # zsh, the C library, and the libraries and clients of services
+    r"|R?PROMPT[0-9]?|(?:READ)?NULLCMD|GLIBC_TUNABLES|GCONV_PATH|LOCPATH|NLSPATH|OPENSSL_\w+"
+    r"|PSQLRC|PSQL_\w+|PGSERVICEFILE|PGSYSCONFDIR|LIBMYSQL_\w+|MYSQL_HOME|KUBECONFIG"
+    r"|AWS_(?:CONFIG|SHARED_CREDENTIALS)_FILE"
+    # through whom everything else is reached, and whom it believes
+    r"|(?i:\w+_proxy)|SSL_CERT_\w+|CURL_\w+|REQUESTS_CA_BUNDLE"
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?&~^*!-]*")
 
