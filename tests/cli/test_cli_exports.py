@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cleanroom.cli.views.exports import dotenv_lines, is_offered, shell_lines
@@ -33,12 +33,28 @@ def test_a_shell_has_each_value_as_it_is(value: str):
         ("two words # no comment", "A='two words # no comment'"),
         ("$HOME `id`", "A='$HOME `id`'"),
         ("it's", 'A="it\'s"'),
+        ("http://h/?a=b&c=d", "A='http://h/?a=b&c=d'"),
         ("one\ntwo", 'A="one\\ntwo"'),
     ],
 )
 def test_a_value_that_readers_would_change_is_quoted(value: str, line: str):
     """Plain where it may be; in single quotes, which nobody looks into; else escaped."""
     assert dotenv_lines({"A": value}) == [line]
+
+
+@given(TEXT)
+@example("x&./evil")
+@settings(max_examples=60)
+def test_a_shell_that_reads_an_env_file_runs_no_command(value: str):
+    """`. ./.env` is usual: whatever a project writes is a value there too."""
+    lines = "\n".join(dotenv_lines({"NAME": value}))
+    script = 'eval "$1"; printf "%s" "${NAME+set}"'
+    ran = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", lines], capture_output=True, check=True, cwd="/"
+    )
+
+    assert ran.stdout == b"set"
+    assert ran.stderr == b""
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ _DECIDING = re.compile(
     # through whom everything else is reached, and whom it believes
     r"|(?i:\w+_proxy)|SSL_CERT_\w+|CURL_\w+|REQUESTS_CA_BUNDLE"
 )
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?&~^*!-]*")
+# Without what ends a command or begins a home: shells read `.env` files too (`. ./.env`).
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./?^*!-]*")
 
 
 def is_offered(name: str) -> bool:
