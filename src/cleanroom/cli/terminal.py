@@ -25,12 +25,15 @@ from typing import Any
 CHUNK_BYTES = 64 * 1024
 # What a program may have left of itself in a terminal: an alternate screen, colours, a hidden
 # cursor, another character set, reports of the mouse, of the focus and of what is pasted, keys of
-# its own.
+# its own, inserting, reversed colours, updates that are held back.
+# First of all a sequence that it began and did not end: in a string (DCS) the rest would be lost.
 # The scrolling region moves the cursor, which is put back.
 RESET = (
+    b"\x18\x1b\\"
     b"\x1b7\x1b[r\x1b8\x1b[?1047l\x1b[0m\x1b[?25h\x1b(B\x0f"
-    b"\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1004l\x1b[?2004l"
-    b"\x1b[?1l\x1b>\x1b[?7h"
+    b"\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?1016l"
+    b"\x1b[?1004l\x1b[?2004l\x1b[?1l\x1b>\x1b[>4m\x1b[=0u\x1b[?7h"
+    b"\x1b[4l\x1b[20l\x1b[?5l\x1b[?2026l"
 )
 
 
