@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -76,6 +77,7 @@ def receive(end: socket.socket) -> tuple[Message, list[int]] | None:
 
     Raises:
         BlockingIOError: nothing is waiting on a non-blocking socket.
+        ValueError: it is no message; the descriptors that came with it are closed.
     """
     room = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
     # Close-on-exec as they arrive: a program started in between would inherit them (recv(2)).
@@ -86,12 +88,32 @@ def receive(end: socket.socket) -> tuple[Message, list[int]] | None:
             held = array.array("i")
             held.frombytes(data[: len(data) - len(data) % held.itemsize])
             descriptors.extend(held)
-    # MSG_CTRUNC: descriptors beyond the buffer were closed by the kernel (unix(7)).
-    assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC), "a message was cut"
-    if not body:
+    try:
+        # MSG_CTRUNC: descriptors beyond the buffer were closed by the kernel (unix(7)).
+        assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC), "a message was cut"
+        message = _message(body) if body else None
+    except (AssertionError, ValueError):
+        _close(descriptors)
+        raise
+    if message is None:
+        _close(descriptors)
         return None
-    message: Message = json.loads(body)
     return message, descriptors
+
+
+def _message(body: bytes) -> Message:
+    try:
+        message: object = json.loads(body)
+    except RecursionError:
+        raise ValueError("a message is nested too deeply") from None
+    if not isinstance(message, dict):
+        raise ValueError("a message is no object")
+    return cast("Message", message)
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class Direction(Generic[Tagged]):
