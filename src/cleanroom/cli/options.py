@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         # of `pipeline` and `run`
         pause: NotRequired[bool]
         pause_for: NotRequired[float]  # seconds
+        watch: NotRequired[bool]
 
     class ShellOptions(PlanOptions):
         """The values of the options of `shell`."""
@@ -316,6 +317,13 @@ pause_options = chain(
         metavar="DURATION",
         help="How long a pause lasts at most while nobody looks.",
     ),
+)
+
+
+watch_option = click.option(
+    "--watch",
+    is_flag=True,
+    help="Run again whenever files of the project change, until Ctrl-C.",
 )
 
 

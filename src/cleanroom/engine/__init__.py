@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cleanroom.engine.shared_services.pool import PoolStatus
     from cleanroom.engine.supervision.context import PausedPhase
     from cleanroom.engine.user_cache import CacheReport, prune_cache, show_cache
+    from cleanroom.engine.watching import ProjectWatch
 
 _HOMES = {
     "CacheReport": "user_cache",
@@ -57,6 +58,7 @@ _HOMES = {
     "PausedPhase": "supervision.context",
     "PausedRun": "pause",
     "PoolStatus": "shared_services.pool",
+    "ProjectWatch": "watching",
     "RunOptions": "options",
     "SetForecast": "fetch.forecast",
     "SweepReport": "records",
@@ -99,6 +101,7 @@ __all__ = [
     "PausedPhase",
     "PausedRun",
     "PoolStatus",
+    "ProjectWatch",
     "RunOptions",
     "SetForecast",
     "SweepReport",

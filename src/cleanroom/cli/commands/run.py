@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cleanroom.cli.options import pause_options, phase_names, run_options
+from cleanroom.cli.options import pause_options, phase_names, run_options, watch_option
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("phases", nargs=-1, required=True, metavar="PHASE...", shell_complete=phase_names)
 @pause_options
+@watch_option
 @run_options
 def pipeline(phases: tuple[str, ...], **options: Unpack[RunOptions]) -> None:
     """Run phases in order with their hooks and services, each in its own hermetic environment.
@@ -51,6 +52,7 @@ class _TakesArguments(click.Command):
 @click.command(cls=_TakesArguments)
 @click.argument("phase", metavar="PHASE", shell_complete=phase_names)
 @pause_options
+@watch_option
 @run_options
 @click.pass_obj
 def run(arguments: tuple[str, ...], phase: str, **options: Unpack[RunOptions]) -> None:
@@ -75,6 +77,13 @@ def _run_phases(
     arguments: tuple[str, ...] = (),
 ) -> None:
     """Run the phases, show the run, and exit with its status."""
+    if options.get("watch"):
+        from cleanroom.cli.watching import refuse_combinations, watch
+
+        refuse_combinations(options)
+        ended = watch(options)
+        if ended is not None:
+            click.get_current_context().exit(ended)
     # Nothing that an import makes is garbage, and looking for it costs 10 ms.
     # The engine enables it again, before the first phase.
     gc.disable()

@@ -15,6 +15,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 
 from cleanroom.backends.base import ExecResult, OnOutput, Stream
+from cleanroom.engine.own_writes import tell_anything
 from cleanroom.model.errors import BackendUnavailable
 
 DRAIN_SECONDS = 1.0  # for output that is still in the pipes after the group has ended
@@ -41,6 +42,7 @@ class HostCommands:
             BackendUnavailable: the command cannot be started.
         """
         began = anyio.current_time()
+        tell_anything()
         try:
             process = await anyio.open_process(
                 argv,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import anyio.to_thread
 
 from cleanroom.backends.base import Change, Workspace, WrittenBack
+from cleanroom.engine.own_writes import tell_written
 from cleanroom.engine.phases.host_facts import HostFacts, read_host_facts
 from cleanroom.engine.phases.host_links import with_links
 from cleanroom.engine.phases.ignore_files import HostIgnores
@@ -73,6 +74,7 @@ class WriteBack:
             report.report_unwritten(changes, selection)
         elif selection.paths:
             back = await workspace.write_back(selection.paths, self._context.folder, conflicts)
+            tell_written(end.planned.path, set(selection.paths) - set(back.conflicts))
             report.report_written(changes, selection, back)
         uncommitted = self._uncommitted.setdefault(workspace.root, set())
         uncommitted |= {change.path for change in changes if change.kind != "directory"}

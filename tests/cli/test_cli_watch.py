@@ -1,0 +1,132 @@
+"""`--watch`: the real command runs again after changes, and ends with the last run's status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cleanroom.cli.app import execute
+from cleanroom.engine.own_writes import OwnWrites, Stamp
+from cleanroom.engine.watching import others
+
+MAKE = """
+[project]
+name = "x"
+[lifecycle.test]
+command = "cat value.txt > out.txt; grep good value.txt"
+cleanroom.outputs = ["out.txt"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "make.toml").write_text(MAKE)
+    (root / "value.txt").write_text("good\n")
+    (root / ".gitignore").write_text("ignored/\n")
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture
+def watching(project: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cleanroom", "run", "test", "--watch"],
+            cwd=project,
+            env=os.environ | {"CLEANROOM_CACHE": str(tmp_path / "cache")},
+            stdout=said,
+            stderr=said,
+        )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def wait_for_runs(said: Path, count: int) -> str:
+    deadline = time.monotonic() + 60
+    while (text := said.read_text()).count("waiting for changes") < count:
+        assert time.monotonic() < deadline, text
+        time.sleep(0.05)
+    return text
+
+
+def test_a_change_runs_again_and_ctrl_c_ends_with_the_last_status(
+    watching: subprocess.Popen[bytes], project: Path, tmp_path: Path
+) -> None:
+    """What came back starts no run, and no process is left."""
+    said = tmp_path / "said"
+    wait_for_runs(said, 1)
+    assert (project / "out.txt").read_text() == "good\n"
+    time.sleep(1.5)
+    assert "running again" not in said.read_text()
+    (project / "value.txt").write_text("bad\n")
+    assert "changed: value.txt; running again" in wait_for_runs(said, 2)
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(20) == 1
+    left = Path(f"/proc/{watching.pid}")
+    assert not left.exists()
+
+
+def test_a_change_during_a_run_runs_again_at_once_and_ignored_folders_do_not(
+    watching: subprocess.Popen[bytes], project: Path, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    wait_for_runs(said, 1)
+    (project / "make.toml").write_text(MAKE.replace('"cat', '"sleep 3; cat'))
+    deadline = time.monotonic() + 30
+    while "running again" not in said.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)
+    (project / "new.txt").write_text("saved meanwhile")
+    # Two runs: only the second one waits.
+    assert "changed: new.txt; running again" in wait_for_runs(said, 2)
+    (project / "ignored").mkdir()
+    (project / "ignored/file").write_text("")
+    time.sleep(1.5)
+    assert said.read_text().count("running again") == 2
+    watching.send_signal(signal.SIGTERM)
+    assert watching.wait(20) == 0
+
+
+def test_a_signal_during_a_run_ends_both(
+    watching: subprocess.Popen[bytes], project: Path, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    wait_for_runs(said, 1)
+    (project / "make.toml").write_text(MAKE.replace('"cat', '"sleep 100; cat'))
+    children = Path(f"/proc/{watching.pid}/task/{watching.pid}/children")
+    deadline = time.monotonic() + 30
+    while not (child := children.read_text().split()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(2)
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(20) == 130
+    assert not Path(f"/proc/{child[0]}").exists()
+
+
+@pytest.mark.parametrize("words", [["--pause"], ["--output", "json"], ["--output", "github"]])
+def test_what_makes_no_sense_together_is_refused(
+    words: list[str], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    assert execute(["run", "test", "--watch", *words]) == 2
+
+
+def test_a_file_that_is_as_the_run_left_it_is_no_change_of_others() -> None:
+    old, new, newer = (Stamp(0o100644, 1, 1, time_ns) for time_ns in (1, 2, 3))
+    own = OwnWrites({"/p/a": new, "/p/b": new, "/p/gone": None})
+    before = {"/p/a": old, "/p/b": old, "/p/gone": old, "/p/c": old}
+    after = {"/p/a": new, "/p/b": newer, "/p/c": old, "/p/d": old}
+    assert others(before, after, own) == ["/p/b", "/p/d"]
+    assert others(before, after, own._replace(anything=True)) == []
