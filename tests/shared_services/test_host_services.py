@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from cleanroom import engine
 from cleanroom.engine import HostServices, Options
 from cleanroom.engine.shared_services.discovery import OWNER_FILE
 from cleanroom.model.errors import CleanroomError, UsageError
+from support.command_harness import reap
 from support.host_inventory import descendants
 
 NEEDS = pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")
@@ -247,7 +248,7 @@ def test_a_killed_process_leaves_nothing_and_is_named_by_the_next_up(project: Pr
     keeper = next(pid for pid in descendants(server) if _name(pid) == "cleanroom-keep")
     before = [server, *descendants(server)]
     os.kill(server if victim == "server" else keeper, signal.SIGKILL)
-    wait(lambda: not [pid for pid in before if _lives(pid)])
+    wait(lambda: not _living(before))
     engine.sweep(project.root, caller=project.caller)
     assert project.folders == []
 
@@ -336,6 +337,15 @@ def _foreground(project: Project):
         foreground=True,
         progress=project.said.append,
     )
+
+
+def _living(pids: Iterable[int]) -> list[int]:
+    """Those that have not ended, once those that have are waited for.
+
+    These tests may have adopted them, and the first process of a namespace ends last.
+    """
+    reap()
+    return [pid for pid in pids if _lives(pid)]
 
 
 def _lives(pid: int) -> bool:

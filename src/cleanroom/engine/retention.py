@@ -79,9 +79,10 @@ def remove_expired(
         names = expired(list(_recorded(root)), before_ns, living)
         records = _cut_audit(root, names) if names else 0
         with suppress(FileNotFoundError), root.folder(RUNS) as runs:
-            for name in (*names, *_headless(runs, before_ns)):
+            halves = tuple(_halves(runs, before_ns, living))
+            for name in (*names, *halves):
                 _remove(runs, name)
-    return Expired(names, records)
+    return Expired((*names, *halves), records)
 
 
 def _not_swept(cache: Path) -> frozenset[str]:
@@ -132,12 +133,16 @@ def _cut_audit(root: Folder, names: Collection[str]) -> int:
             ) from error
 
 
-def _headless(runs: Folder, before_ns: int) -> Iterator[str]:
-    """Folders of old runs whose events are gone: whoever removed them was killed."""
+def _halves(runs: Folder, before_ns: int, living: Collection[str]) -> Iterator[str]:
+    """Folders of old runs whose events are gone: whoever removed them was killed.
+
+    One that is just beginning has none yet.
+    """
     for name in runs.names():
         with suppress(OSError), runs.folder(name) as folder:
             changed_ns = os.fstat(folder.descriptor).st_mtime_ns
-            if EVENTS not in folder.names() and changed_ns < before_ns:
+            is_half = EVENTS not in folder.names()
+            if is_half and changed_ns < before_ns and name not in living:
                 yield name
 
 
