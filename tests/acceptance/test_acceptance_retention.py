@@ -153,3 +153,9 @@ def test_the_report_has_what_was_removed():
     """For programs: names, and how many records."""
     report = engine.SweepReport(expired=("a",), audit_records=3)
     assert b'"expired":["a"],"audit_records":3' in msgspec.json.encode(report)
+
+
+def test_a_project_without_runs_has_nothing_to_lose(tmp_path: Path):
+    """Not even a folder of ours."""
+    assert engine.remove_expired(tmp_path, 1.0, caller={"HOME": str(tmp_path)}) == ((), 0)
+    assert os.listdir(tmp_path) == []

@@ -78,6 +78,7 @@ def remove_expired(
         check_writable(root)
         names = expired(list(_recorded(root)), before_ns, living)
         records = _cut_audit(root, names) if names else 0
+        halves: tuple[str, ...] = ()
         with suppress(FileNotFoundError), root.folder(RUNS) as runs:
             halves = tuple(_halves(runs, before_ns, living))
             for name in (*names, *halves):
