@@ -36,20 +36,6 @@ END
 """
 
 
-def called(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, and to the end of its streams."""
-    return subprocess.run(
-        project.argv(*words),
-        cwd=project.root,
-        env=project.variables(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def write(project: Project, value: str) -> None:
     (project.root / "value.txt").write_text(value)
 
@@ -71,15 +57,15 @@ def test_without_a_terminal_a_paused_run_is_left_behind_and_goes_on_after_a_fix(
     the phase in another environment, and what follows; its status and output are the run's.
     """
     failing(project, build="echo made > made.txt", after="echo followed")
-    done = called(project, "pipeline", "build", "test", "after", *PAUSED[2:])
+    done = project.run("pipeline", "build", "test", "after", *PAUSED[2:])
     assert done.returncode == 77, done.stderr
     assert "cleanroom-engine retry" in done.stderr
     assert "tried" in done.stdout
-    again = called(project, "retry")
+    again = project.run("retry")
     assert again.returncode == 77
     assert "paused" in again.stderr
     write(project, "good")
-    last = called(project, "retry")
+    last = project.run("retry")
     assert last.returncode == 0, last.stderr
     assert "followed" in last.stdout
     assert (project.root / "made.txt").read_text() == "made\n"
@@ -91,22 +77,22 @@ def test_a_retry_writes_over_what_was_fixed_without_a_conflict(project: Project)
     """What a person changed since the attempt began is what the phase saw."""
     project.write({"test": 'grep -q good value.txt && echo "good, checked" > value.txt'})
     write(project, "bad")
-    assert called(project, *PAUSED).returncode == 77
+    assert project.run(*PAUSED).returncode == 77
     write(project, "good")
-    assert called(project, "retry").returncode == 0
+    assert project.run("retry").returncode == 0
     assert (project.root / "value.txt").read_text() == "good, checked\n"
 
 
 def test_what_an_earlier_phase_changed_hides_a_fix_and_that_is_said(project: Project):
     """The run goes on with what it made: its file is named."""
     failing(project, build="echo other > value.txt; echo x > b.txt; rm -f b.txt")
-    assert called(project, "pipeline", "build", "test", *PAUSED[2:], "--dry-run").returncode == 77
+    assert project.run("pipeline", "build", "test", *PAUSED[2:], "--dry-run").returncode == 77
     write(project, "good")
-    again = called(project, "retry")
+    again = project.run("retry")
     assert again.returncode == 77
     assert "value.txt" in again.stderr
     assert "CR-PAUSE-002" in again.stderr
-    assert called(project, "retry", "--end").returncode == 1
+    assert project.run("retry", "--end").returncode == 1
     assert project.settled() == {}
 
 
@@ -115,10 +101,10 @@ def test_the_end_of_a_pause_leaves_nothing(project: Project, how: str):
     """Killed with 9, after its time, by a decision: nothing is left, and nothing can be retried."""
     failing(project)
     limit = "1s" if how == "forgotten" else "30m"
-    assert called(project, *PAUSED, "--pause-for", limit).returncode == 77
+    assert project.run(*PAUSED, "--pause-for", limit).returncode == 77
     holder = [int(name) for name in os.listdir("/proc") if name.isdigit() and is_run(name)]
     if how == "ended":
-        assert called(project, "retry", "--end").returncode == 1
+        assert project.run("retry", "--end").returncode == 1
     elif how == "killed":
         assert len(holder) == 1
         os.kill(holder[0], signal.SIGKILL)
@@ -126,7 +112,7 @@ def test_the_end_of_a_pause_leaves_nothing(project: Project, how: str):
     while project.left() and time.monotonic() < until:
         project.settled()
     assert project.settled() == {}
-    done = called(project, "retry")
+    done = project.run("retry")
     assert done.returncode == 2
     assert "CR-PAUSE-003" in done.stderr
     assert not list((project.cache / "paused").iterdir())
@@ -136,7 +122,7 @@ def test_a_run_that_is_killed_during_a_retry_is_told_to_who_waits(project: Proje
     """It has no exit status any more, and leaves nothing."""
     project.write({"test": f"{CHECK} && exec sleep 1000"})
     write(project, "bad")
-    assert called(project, *PAUSED).returncode == 77
+    assert project.run(*PAUSED).returncode == 77
     write(project, "good")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     retry = project.started("retry", **pipes)
@@ -206,10 +192,10 @@ def test_a_service_and_its_data_outlive_the_attempt(project: Project):
     """The second attempt counts on."""
     project.write({"test": f"{COUNT}\n{CHECK}"}, containers='["redis"]')
     write(project, "bad")
-    done = called(project, *PAUSED)
+    done = project.run(*PAUSED)
     assert ":1" in done.stdout, done
     write(project, "good")
-    again = called(project, "retry")
+    again = project.run("retry")
     assert again.returncode == 0
     assert ":2" in again.stdout
 
@@ -218,24 +204,24 @@ def test_a_shell_in_another_terminal_looks_into_a_paused_run(project: Project):
     """`shell` without a phase finds it; its status is the command's, and the pause goes on."""
     project.write({"test": f"echo trace > made.txt; {CHECK}"})
     write(project, "bad")
-    assert called(project, *PAUSED).returncode == 77
+    assert project.run(*PAUSED).returncode == 77
     with at_terminal(project, "shell") as terminal:
         terminal.wait("[cleanroom attacked:test Medium]")
         terminal.wait("$ ")
         assert "trace" in terminal.run("cat made.txt")
         terminal.type("exit 6\r")
         assert terminal.ended() == 6
-    assert called(project, "retry", "--end").returncode == 1
+    assert project.run("retry", "--end").returncode == 1
 
 
 def test_a_shell_in_a_pause_that_ends_meanwhile_says_so(project: Project):
     """It has no status of its own, and the terminal is as before."""
     failing(project)
-    assert called(project, *PAUSED).returncode == 77
+    assert project.run(*PAUSED).returncode == 77
     with at_terminal(project, "shell") as terminal:
         before = terminal.modes()
         terminal.wait("$ ")
-        assert called(project, "retry", "--end").returncode == 1
+        assert project.run("retry", "--end").returncode == 1
         assert terminal.ended() == 5
         assert "CR-PAUSE-004" in terminal.seen
         assert terminal.modes() == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import msgspec
@@ -78,34 +77,21 @@ def recorded(project: Project) -> list[str]:
     return names
 
 
-def called(project: Project, *words: str) -> str:
-    """What the command says on standard output; it exits with 0."""
-    return subprocess.run(
-        project.argv(*words),
-        cwd=project.root,
-        env=project.variables(),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
-
-
 @pytest.mark.sandbox
 def test_what_is_old_goes_and_the_rest_of_the_audit_log_verifies(
     project: Project, recorded: list[str]
 ):
     """The command says which; a second one has nothing to do."""
-    said = called(project, "sweep", "--older", "30d")
-    assert "records of 2 runs removed" in said
+    assert "records of 2 runs removed" in project.run("sweep", "--older", "30d").stdout
     assert engine.list_runs(project.root) == recorded[2:]
-    assert "cut off by retention" in called(project, "audit", "verify")
+    assert "cut off by retention" in project.run("audit", "verify").stdout
     assert {record["run_id"] for record in engine.show_audit(project.root)} == {
         recorded[2],
         "retention",
     }
-    assert "records" not in called(project, "sweep", "--older", "30d")
+    assert "records" not in project.run("sweep", "--older", "30d").stdout
     project.call("run", "test")
-    assert "valid" in called(project, "audit", "verify")
+    assert "valid" in project.run("audit", "verify").stdout
 
 
 @pytest.mark.sandbox

@@ -151,6 +151,19 @@ class Project:
             time.sleep(0.02)  # polling for what other processes do
         return rest
 
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end, and to the end of its streams, without a terminal."""
+        return subprocess.run(
+            self.argv(*words),
+            cwd=self.root,
+            env=self.variables(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
     def call(self, *words: str, before: str = "") -> Answer:
         """Run the command to its end; `before` is Python that is run in its process first."""
         argv = self.argv(

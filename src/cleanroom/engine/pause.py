@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from cleanroom.core.locations import cache_folder
 from cleanroom.core.private_cache import open_cache
 from cleanroom.engine.supervision.context import PausedPhase
 from cleanroom.sandbox import channel
+from cleanroom.sandbox.network import peers
 
 FOLDER = "paused"  # in the user's cache
 PAUSED_EXIT = 77
@@ -218,12 +218,12 @@ def _is_trusted(end: socket.socket) -> bool:
 
     A phase at a low level may see the cache.
     """
-    pid, user, _ = struct.unpack("=iII", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    peer = peers.peer_of(end)
     try:
-        outside = Path(f"/proc/{pid}/ns/pid").readlink() == Path("/proc/self/ns/pid").readlink()
+        its, ours = (Path(f"/proc/{one}/ns/pid").readlink() for one in (peer.pid, "self"))
     except OSError:
         return False
-    return outside and user == os.geteuid()
+    return its == ours and peers.of_our_user(end, peer)
 
 
 # --- the other side
@@ -260,10 +260,16 @@ def paused_runs(caller: Mapping[str, str], root: str) -> list[PausedRun]:
 
 def _connected(folder: Folder, name: str) -> PausedRun | None:
     """The run of a socket; None where it has ended."""
-    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        end = peers.connect(folder.descriptor, name, peers.of_our_user, socket.SOCK_SEQPACKET)
+    except ConnectionRefusedError:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder.descriptor)  # its run was killed
+        return None
+    except OSError:
+        return None
     end.settimeout(ANSWER_SECONDS)
     try:
-        end.connect(unix_address(folder.descriptor, name))
         channel.send(end, {"op": "show"})
         arrived = channel.receive(end)
         if arrived is not None:
@@ -271,9 +277,6 @@ def _connected(folder: Folder, name: str) -> PausedRun | None:
             shown = arrived[0]
             root, phase, title = (str(shown.get(key, "")) for key in ("root", "phase", "title"))
             return PausedRun(name, root, phase, title, end)
-    except ConnectionRefusedError:
-        with contextlib.suppress(OSError):
-            os.unlink(name, dir_fd=folder.descriptor)  # its run was killed
     except (OSError, ValueError, AssertionError):
         pass
     end.close()

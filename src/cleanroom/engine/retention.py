@@ -15,10 +15,11 @@ from typing import NamedTuple
 from cleanroom.core.arguments import PATH, check
 from cleanroom.core.beneath import Folder
 from cleanroom.core.clock import SystemClock
+from cleanroom.core.files import named
 from cleanroom.core.locations import cache_folder
 from cleanroom.engine.own_folder import AUDIT, RUNS, check_own_folders, check_writable
 from cleanroom.engine.records import EVENTS, events_in, list_runs
-from cleanroom.model.errors import ArtifactError, CleanroomError
+from cleanroom.model.errors import CleanroomError
 from cleanroom.sandbox.filesystem import tree_removal
 
 PASSED = ("passed", "cached")
@@ -98,23 +99,18 @@ def _not_swept(cache: Path) -> frozenset[str]:
 def _recorded(root: Folder) -> Iterator[RecordedRun]:
     for name in list_runs(root.path):
         with suppress(OSError), root.folder(f"{RUNS}/{name}") as folder:
-            written_ns = os.stat(
-                EVENTS, dir_fd=folder.descriptor, follow_symlinks=False
-            ).st_mtime_ns
-            yield RecordedRun(name, written_ns, _passed(folder))
+            events = os.stat(EVENTS, dir_fd=folder.descriptor, follow_symlinks=False)
+            yield RecordedRun(name, events.st_mtime_ns, _passed(folder))
 
 
 def _passed(folder: Folder) -> frozenset[tuple[str, str]]:
     """The phases that passed in a run; none where its events cannot be read."""
-    from cleanroom.evidence.reports.fold import ResultBuilder
+    from cleanroom.evidence.reports.fold import fold
 
-    builder = ResultBuilder()
     try:
-        for envelope in events_in(folder):
-            builder.add(envelope)
+        phases = fold(events_in(folder)).phases
     except CleanroomError:
         return frozenset()
-    phases = builder.result().phases
     return frozenset((one.workspace, one.name) for one in phases if one.result in PASSED)
 
 
@@ -125,13 +121,8 @@ def _cut_audit(root: Folder, names: Collection[str]) -> int:
         audit = root.folder(AUDIT)
     except FileNotFoundError:
         return 0
-    with audit:
-        try:
-            return cut(audit, frozenset(names), SystemClock())
-        except (OSError, TimeoutError) as error:
-            raise ArtifactError(
-                "CR-FILE-001", f"cannot write to {audit.path}: {error.strerror or error}"
-            ) from error
+    with audit, named("CR-FILE-001", "write to", audit.path):
+        return cut(audit, frozenset(names), SystemClock())
 
 
 def _halves(runs: Folder, before_ns: int, living: Collection[str]) -> Iterator[str]:
@@ -153,13 +144,8 @@ def _remove(runs: Folder, name: str) -> None:
     Raises:
         ArtifactError: the disk refuses it.
     """
-    try:
+    # FileNotFoundError: another sweep was faster.
+    with named("CR-FILE-001", "remove", runs.path / name), suppress(FileNotFoundError):
         with suppress(FileNotFoundError), runs.folder(name) as folder:
             os.unlink(EVENTS, dir_fd=folder.descriptor)
         tree_removal.remove_beneath(runs.descriptor, name)
-    except FileNotFoundError:
-        pass  # another sweep was faster
-    except OSError as error:
-        raise ArtifactError(
-            "CR-FILE-001", f"cannot remove {runs.path / name}: {error.strerror}"
-        ) from error
