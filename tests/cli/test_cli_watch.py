@@ -37,14 +37,21 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def watching(project: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with (tmp_path / "said").open("wb") as said:
+def said(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Where the command's output goes."""
+    name: str = getattr(request, "param", "said")
+    return tmp_path / name
+
+
+@pytest.fixture
+def watching(project: Path, said: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with said.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "cleanroom", "run", "test", "--watch"],
             cwd=project,
             env=os.environ | {"CLEANROOM_CACHE": str(tmp_path / "cache")},
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
         )
     yield process
     process.kill()
@@ -60,10 +67,9 @@ def wait_for_runs(said: Path, count: int) -> str:
 
 
 def test_a_change_runs_again_and_ctrl_c_ends_with_the_last_status(
-    watching: subprocess.Popen[bytes], project: Path, tmp_path: Path
+    watching: subprocess.Popen[bytes], project: Path, said: Path
 ) -> None:
     """What came back starts no run, and no process is left."""
-    said = tmp_path / "said"
     wait_for_runs(said, 1)
     assert (project / "out.txt").read_text() == "good\n"
     time.sleep(1.5)
@@ -77,9 +83,8 @@ def test_a_change_runs_again_and_ctrl_c_ends_with_the_last_status(
 
 
 def test_a_change_during_a_run_runs_again_at_once_and_ignored_folders_do_not(
-    watching: subprocess.Popen[bytes], project: Path, tmp_path: Path
+    watching: subprocess.Popen[bytes], project: Path, said: Path
 ) -> None:
-    said = tmp_path / "said"
     wait_for_runs(said, 1)
     (project / "make.toml").write_text(MAKE.replace('"cat', '"sleep 3; cat'))
     deadline = time.monotonic() + 30
@@ -99,9 +104,8 @@ def test_a_change_during_a_run_runs_again_at_once_and_ignored_folders_do_not(
 
 
 def test_a_signal_during_a_run_ends_both(
-    watching: subprocess.Popen[bytes], project: Path, tmp_path: Path
+    watching: subprocess.Popen[bytes], project: Path, said: Path
 ) -> None:
-    said = tmp_path / "said"
     wait_for_runs(said, 1)
     (project / "make.toml").write_text(MAKE.replace('"cat', '"sleep 100; cat'))
     children = Path(f"/proc/{watching.pid}/task/{watching.pid}/children")
@@ -113,6 +117,20 @@ def test_a_signal_during_a_run_ends_both(
     watching.send_signal(signal.SIGINT)
     assert watching.wait(20) == 130
     assert not Path(f"/proc/{child[0]}").exists()
+
+
+@pytest.mark.parametrize("said", ["project/log.txt"], indirect=True)
+def test_the_commands_own_output_starts_no_run(
+    watching: subprocess.Popen[bytes], project: Path, said: Path
+) -> None:
+    """`--watch > log.txt`, as people do in the project's folder: each run is told of there."""
+    wait_for_runs(said, 1)
+    time.sleep(1.5)
+    assert "running again" not in said.read_text()
+    (project / "value.txt").write_text("good, again\n")
+    assert "changed: value.txt; running again" in wait_for_runs(said, 2)
+    watching.send_signal(signal.SIGTERM)
+    assert watching.wait(20) == 0
 
 
 @pytest.mark.parametrize("words", [["--pause"], ["--output", "json"], ["--output", "github"]])

@@ -1,6 +1,7 @@
 """Changes of a project's files, found by looking at their times.
 
-Left out are `.git`, `.ggen`, caches of tools, what git ignores, and what a run itself wrote.
+Left out are `.git`, `.ggen`, caches of tools, what git ignores, what a run itself wrote, and a file
+that the command's own output goes to.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from cleanroom.backends.base import Change
 from cleanroom.engine import own_writes
@@ -66,7 +68,11 @@ class ProjectWatch:
         inside = [os.path.relpath(path, self._root) for path in paths]
         changes = [Change(path=path, kind="file") for path in inside]
         ignored = self._ignores.covered(changes) if changes else frozenset()
-        return tuple(path for path in inside if path not in ignored)
+        return tuple(
+            path
+            for path in inside
+            if path not in ignored and not _is_own_output(os.path.join(self._root, path))
+        )
 
     def _ignored_folders(self, folders: Iterable[str]) -> frozenset[str]:
         """Judge each folder once: the repository's index is read for that."""
@@ -78,6 +84,14 @@ class ProjectWatch:
             found = self._ignores.covered([Change(path=path, kind="directory") for path in new])
             self._judged |= {path: inside in found for inside, path in new.items()}
         return frozenset(path for path in asked if self._judged[path])
+
+
+def _is_own_output(path: str) -> bool:
+    """Whether this process writes its output there: what it says of a run would start another."""
+    with suppress(OSError):
+        found = os.lstat(path)
+        return any(os.path.samestat(found, os.fstat(stream)) for stream in (1, 2))
+    return False
 
 
 def others(before: State, after: State, own: OwnWrites) -> list[str]:
