@@ -92,6 +92,13 @@ def test_a_link_on_path_leads_to_the_folder_it_points_into(tmp_path: Path, no_wh
     assert find_postgres(str(tmp_path / "links")).server == str(folder / "postgres")
 
 
+def test_a_folder_of_path_that_may_not_be_entered_is_passed_over(tmp_path: Path, no_wheels: None):
+    """As the shell does; root enters it, and finds nothing there either."""
+    closed, folder = tmp_path / "closed", postgres_folder(tmp_path / "bin")
+    closed.mkdir(mode=0)
+    assert find_postgres(f"{closed}:{folder}").server == str(folder / "postgres")
+
+
 def test_a_folder_of_programs_does_not_bring_the_folder_above_it(tmp_path: Path, no_wheels: None):
     """Programs in ~/bin must not make the home folder visible:
     only the folder itself is mounted.

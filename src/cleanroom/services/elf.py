@@ -60,8 +60,9 @@ def library_folders(program: Path) -> list[Path]:
 
 def _first(name: str, folders: tuple[str, ...]) -> str:
     """The library's file, links resolved; "" where none of the folders has it."""
-    places = (os.path.join(folder, name) for folder in folders)
-    return next((os.path.realpath(place) for place in places if Path(place).is_file()), "")
+    places = (Path(folder, name) for folder in folders)
+    readable = (place for place in places if os.access(place, os.R_OK) and place.is_file())
+    return next(map(os.path.realpath, readable), "")
 
 
 def _described(path: str) -> _Object | None:

@@ -352,7 +352,8 @@ def _programs_in(path: str) -> Iterator[Path]:
 
 
 def _executable(path: Path) -> Path | None:
-    return Path(os.path.realpath(path)) if path.is_file() and os.access(path, os.X_OK) else None
+    # Asked for access first: `is_file` raises for a folder of PATH that may not be entered.
+    return Path(os.path.realpath(path)) if os.access(path, os.X_OK) and path.is_file() else None
 
 
 def _newest_first(folders: Iterable[Path]) -> list[str]:
