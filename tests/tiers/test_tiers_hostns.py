@@ -204,8 +204,7 @@ print(json.dumps([before, resource.getrlimit(resource.RLIMIT_CORE)]))
 ATTACKS = {
     "a file of the home folder": ("open({secret!r}).read()", ""),
     "a file of /proc that is the engine's": ("open('/proc/{engine}/cmdline').read()", ""),
-    "memory of the engine": ("open('/proc/{engine}/mem', 'rb').read(1)", ""),
-    "memory of init": ("open('/proc/%d/mem' % os.getppid(), 'rb').read(1)", ""),
+    "memory of the engine": ("open('/proc/{engine}/mem', 'rb')", ""),
     "a signal to the engine": ("os.kill({engine}, 0)", ""),
     "limits of the engine": (
         "resource.prlimit({engine}, resource.RLIMIT_NOFILE, (9, 9))",
@@ -257,6 +256,15 @@ ATTACKS = {
         "ctypes.CDLL(None, use_errno=True).ptrace(16, {engine}, 0, 0) != -1 or err()",
         "process.syscalls",
     ),
+    "tracing from the start of a stop": (
+        "ctypes.CDLL(None, use_errno=True).ptrace(0x4206, {engine}, 0, 0) != -1 or err()",
+        "process.syscalls",
+    ),
+    "reading memory": (
+        "ctypes.CDLL(None, use_errno=True).syscall(310, {engine}, 0, 0, 0, 0, 0) != -1 or err()",
+        "process.syscalls",
+    ),
+    "writing the engine's memory": ("open('/proc/{engine}/mem', 'r+b', 0)", ""),
     "a bit of the owner's rights": ("os.chmod('file', 0o4755)", "filesystem.metadata"),
     "one of the group's, of an open file": (
         "os.fchmod(os.open('file', os.O_RDONLY), 0o2755)",
@@ -333,6 +341,11 @@ ON_INIT = {
     "who gets a file's signals": ("fcntl.fcntl(0, fcntl.F_SETOWN, init)", "fcntl"),
     "its processor time": ("resource.prlimit(init, resource.RLIMIT_CPU, (0, 0))", "prlimit64"),
     "a comparison": ("system(312, os.getpid(), init, 0, 0, 0)", "kcmp"),
+    "tracing": ("system(101, 16, init, 0, 0)", "ptrace"),
+    "its memory read": ("system(310, init, 0, 0, 0, 0, 0)", "process_vm_readv"),
+    "its memory written": ("system(311, init, 0, 0, 0, 0, 0)", "process_vm_writev"),
+    "its memory as a file": ("open(f'/proc/{init}/mem', 'rb')", ""),
+    "its memory as a file to write": ("open(f'/proc/{init}/mem', 'r+b', 0)", ""),
     "its command line": ("open(f'/proc/{init}/cmdline')", ""),
     "its score for the killer": ("open(f'/proc/{init}/oom_score_adj', 'w')", ""),
 }
@@ -391,6 +404,56 @@ print(json.dumps(left.wait()))
         assert (await place.sh(f"exec python3 - <<'END'\n{code}\nEND")).out.strip() == "-15"
         assert (await place.sh("echo it lives")).out == "it lives\n"
     assert place.attempts == []
+
+
+async def test_an_orphan_that_asks_init_to_trace_it_is_not_traced(project: Path, tmp_path: Path):
+    """PTRACE_TRACEME names no process: its parent is init by then, which lets it stop and end."""
+    code = """
+import ctypes, json, os, signal, time
+parent = os.getpid()
+if os.fork() == 0:
+    if os.fork() == 0:
+        while os.getppid() == parent or os.path.exists(f"/proc/{os.getppid()}"):
+            time.sleep(0.01)
+        ctypes.CDLL(None).ptrace(0, 0, 0, 0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    os._exit(0)
+os.wait()
+time.sleep(0.2)
+print(json.dumps("done"))
+"""
+    async with hostns_environment(project, tmp_path) as place:
+        assert await place.python(code) == "done"
+        assert (await place.sh("echo it lives")).out == "it lives\n"
+    assert place.attempts == []
+
+
+SHARING = """
+import ctypes, json, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+ours, theirs = socket.socketpair()
+datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+{share}
+try:
+    ours.sendmsg([b"word"])
+    print(json.dumps(theirs.recv(4).decode()))
+except OSError:
+    print(json.dumps("refused"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("share", "answer"),
+    [("", "word"), ("libc.syscall(56, 0x400 | 17, 0, 0, 0, 0) or os._exit(0)", "refused")],
+)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls")
+async def test_who_shared_descriptors_sends_no_more_on_what_could_be_exchanged(
+    project: Path, tmp_path: Path, share: str, answer: str
+):
+    """Another process could put the datagram socket in the place of the pair meanwhile."""
+    async with hostns_environment(project, tmp_path) as place:
+        assert await place.python(SHARING.format(share=share)) == answer
+    assert bool(place.attempts) == (answer == "refused")
 
 
 async def test_what_is_done_to_ones_own_is_done(project: Path, tmp_path: Path):

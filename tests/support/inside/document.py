@@ -19,6 +19,14 @@ the same files afterwards: at Medium as root and as an ordinary user, at High, i
 Docker's containers.
 "same" is what happens outside; "-": that column was not tried.
 What is no program's business but a bound of ours stands in [limits.md](limits.md).
+
+Where a column differs, this is why: overlayfs renames no folder of a layer below and splits hard
+links, and pid 1 of an environment prepares both; in containers pid 1 is a small program in C that
+knows no such order.
+A container shows the machine's own `/proc` and `/sys`, as its engine made them.
+Without namespaces (tier E3) nothing can be shown at a place where the caller has something else,
+so a git folder elsewhere is not there, and nobody's network is the environment's own.
+At High only listed programs are started, and none looks into another.
 """
 
 

@@ -123,6 +123,7 @@ def _write(row: Row, where: Path, column: Column) -> None:
         lines.append('image = "cleanroom/base"')
     for number, command in enumerate(row.phases):
         lines += [f"[lifecycle.p{number}]", f"command = {json.dumps(command)}"]
+        lines += [f"cleanroom.{key} = {value}" for key, value in row.settings.items()]
         lines += ['cleanroom.containers = ["asked"]'] if row.service else []
     if row.service:
         lines += ["[cleanroom.services.asked]", f"command = {json.dumps(list(row.service))}"]

@@ -37,6 +37,8 @@ class Row(NamedTuple):
     # a service beside the phases: its command, which listens on this port
     service: tuple[str, ...] = ()
     port: int = 0
+    # further keys of each phase
+    settings: Mapping[str, str] = {}
     # seconds are spent on it
     slow: bool = False
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from support.inside.builds import BUILDS
 from support.inside.connections import CONNECTIONS
+from support.inside.machine import CHILDREN, MACHINE
+from support.inside.network import NETWORK
 from support.inside.row import GIT_FUNCTION, NO_GIT, Row, python_program
 
 # In containers pid 1 is a program in C, which copies nothing up.
@@ -400,6 +402,9 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     "Git": GIT,
     "Files that are open": OPEN_FILES,
     "Builds": BUILDS,
+    "The machine": MACHINE,
+    "Children that are looked at": CHILDREN,
+    "Names and addresses": NETWORK,
     "Connections to services": CONNECTIONS,
 }
 ROWS = tuple(row for rows in GROUPS.values() for row in rows)

@@ -150,6 +150,10 @@ F_SETOWN_EX = 15
 MAP_POPULATE = 0x8000
 RLIMIT_FSIZE = 1
 RLIMIT_CORE = 4
+
+# linux/ptrace.h
+PTRACE_ATTACH = 16
+PTRACE_SEIZE = 0x4206
 IPC_RMID = 0
 # the kernel's own: becomes EINTR or a second call, as the signal's handler was installed
 ERESTARTSYS = 512

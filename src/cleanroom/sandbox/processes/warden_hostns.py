@@ -99,6 +99,7 @@ class HostnsWarden(warden.Warden):
             devices=host["devices"],
             lasting=files["lasting"],
             project=files["project"],
+            tracing=True,
         )
         return Rules(grants)
 

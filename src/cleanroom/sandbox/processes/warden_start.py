@@ -69,6 +69,7 @@ def rules_of(spec: SandboxSpec) -> Rules:
         programs=files["programs"] if files["allowlist"] else (),
         startable=files["startable"] if files["allowlist"] else (),
         ports=spec["network"]["ports"],
+        tracing=not files["allowlist"],
         noexec=() if shared else NO_EXEC_FOLDERS,
         lasting=files["lasting"],
         project=files["project"],

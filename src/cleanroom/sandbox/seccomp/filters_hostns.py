@@ -79,6 +79,7 @@ def hostns_filter(machine: str, *, service: bool, init: int) -> bytes:
         "fcntl",
         "kill",
         "setrlimit",
+        "ptrace",
         *PID_ARGUMENT,
         *SIGNALS,
     )
@@ -94,7 +95,8 @@ def hostns_filter(machine: str, *, service: bool, init: int) -> bytes:
         "pidfd_send_signal",
         *filters.PATH_CHANGES,
         *filters.DENIED,
-        *filters.TRACING,
+        "process_vm_readv",
+        "process_vm_writev",
         "sysinfo",
         *METADATA_BY_DESCRIPTOR,
     )
@@ -107,6 +109,7 @@ def hostns_filter(machine: str, *, service: bool, init: int) -> bytes:
     _test_sockets(asm)
     _test_other_processes(asm)
     _test_init(asm, init)
+    _test_tracing(asm)
     return filters.assemble(asm, filters.HOLD_OR_ALLOW)
 
 
@@ -120,8 +123,7 @@ def _test_arguments(asm: Assembler) -> None:
     asm.load(argument(0))
     asm.jump_if(BPF_JSET_K, constants.CLONE_NEW_ANY, "hold")
     asm.jump_if(BPF_JSET_K, constants.CLONE_THREAD, "allow")
-    # only threads share a descriptor table, so a process with one thread cannot have a descriptor
-    # exchanged between judgement and call
+    # Who shares its descriptor table can have a descriptor exchanged between judgement and call.
     asm.jump_if(BPF_JSET_K, constants.CLONE_FILES, "hold")
     asm.jump("allow")
     asm.label("unshare")
@@ -172,6 +174,18 @@ def _test_init(asm: Assembler, init: int) -> None:
     asm.load(argument(1))
     for command in (constants.F_SETOWN, constants.F_SETOWN_EX):
         asm.jump_if(BPF_JEQ_K, command, "hold")
+    asm.jump("allow")
+
+
+def _test_tracing(asm: Assembler) -> None:
+    """Attaching is held; every other request is for a process that is traced already (ptrace(2)).
+
+    PTRACE_TRACEME asks the parent: one of the environment, or init, which ignores it.
+    """
+    asm.label("ptrace")
+    asm.load(argument(0))
+    for request in (constants.PTRACE_ATTACH, constants.PTRACE_SEIZE):
+        asm.jump_if(BPF_JEQ_K, request, "hold")
     asm.jump("allow")
 
 

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 # Caches and state that libraries keep for the whole system where they may, and do without where
 # they may not: fontconfig's, libuuid's clock, manual pages.
-_SYSTEM_CACHES = ("/var/cache/fontconfig/", "/var/lib/libuuid/", "/var/cache/man/")
+_SYSTEM_CACHES = (
+    "/var/cache/fontconfig/",
+    "/var/lib/libuuid/",
+    "/var/cache/man/",
+    # where /tmp is the host's: a JVM goes on without
+    "/tmp/hsperfdata_",
+)
 _WRITE, _METADATA, _READ = "filesystem.write", "filesystem.metadata", "filesystem.reads"
 
 
@@ -325,7 +331,8 @@ class Files:
         parts = path.split("/")
         if parts[1] == "proc" and len(parts) > 3 and parts[2].isdigit():
             other = parts[2] != caller.inner_numbers()[0]
-            if other and (parts[2] == "1" or parts[-1] == "mem"):
+            memory = parts[-1] == "mem" and not self._rules.tracing
+            if other and (parts[2] == "1" or memory):
                 return Response(errno.EACCES, "process.visibility", {"path": shown(path)})
             # a process's own settings, such as oom_score_adj: file modes decide
             return None

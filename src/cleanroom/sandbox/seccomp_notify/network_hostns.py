@@ -119,6 +119,8 @@ class HostnsNetwork:
         listener: Listener,
     ) -> None:
         self._tracked = tracked
+        # whether processes of the environment ever shared their descriptors (CLONE_FILES)
+        self._shared_tables = False
         self._emulator = emulator
         self._names = names
         self._listener = listener
@@ -163,6 +165,17 @@ class HostnsNetwork:
             response = self._emulator.judge(call)
         return response
 
+    def judge_clone(self, call: HeldCall) -> Response | None:
+        """New namespaces are refused as everywhere; a table that processes share is remembered.
+
+        Leak checkers share one with the process that looks at them.
+        """
+        # clone3(2) is answered ENOSYS by the filter, so all flags are an argument by value
+        if call.arguments[0] & constants.CLONE_NEW_ANY:
+            return Response(errno.EPERM, "process.syscalls", {"syscall": "clone"})
+        self._shared_tables = True
+        return None
+
     def _judge_untracked(self, call: HeldCall) -> Response | None:
         """A socket without a duplicate: connected, accepted, one of a pair, or netlink.
 
@@ -180,8 +193,9 @@ class HostnsNetwork:
         flags = arguments[2] if name == "sendmsg" else arguments[3]
         if flags & constants.MSG_FASTOPEN:
             return Response(errno.EOPNOTSUPP)
-        # one thread cannot exchange its descriptor while it waits: the filter refuses CLONE_FILES
-        if call.caller.status().get("Threads") == "1" or not self._tracked.has_datagram_socket():
+        # Who has one thread and a table of its own cannot exchange a descriptor while it waits.
+        alone = not self._shared_tables and call.caller.status().get("Threads") == "1"
+        if alone or not self._tracked.has_datagram_socket():
             return None
         return Response(errno.EPERM, "network.egress", {"syscall": name}, recorder_only=True)
 

@@ -27,11 +27,10 @@ _PASSED_FLAGS = os.O_NONBLOCK | os.O_DIRECTORY | os.O_ACCMODE
 _ALIASES = {"/etc/mtab": "/proc/self/mounts"}
 # links of /proc into the process that follows them -> below its folder
 _SELF_LINKS = {"self": (), "mounts": ("mounts",), "net": ("net",)}
-# files of /proc that tell of other processes, or give access to memory
+# files of /proc that tell of other processes, or of the kernel
 _CLOSED = frozenset(
     (
         "net",
-        "mem",
         "kcore",
         "kmsg",
         "keys",
@@ -44,8 +43,8 @@ _CLOSED = frozenset(
 )
 # magic links: they lead to a file itself, which Landlock judges (proc(5))
 _MAGIC_LINKS = frozenset(("root", "cwd", "exe", "map_files", "ns"))
-# settings of a process that it may write
-_WRITABLE = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_ns"))
+# settings of a process that it may write, and its memory, which ptrace(2) writes too
+_WRITABLE = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_ns", "mem"))
 # openat2(2), since 5.6: EXDEV for a path that leaves the folder, ELOOP for a link
 _RESOLVE = (
     constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_MAGICLINKS
@@ -108,10 +107,11 @@ class OpenProxy:
         # opened for the caller they would lead to files that Landlock has not judged
         if inner and (inner[0] in _MAGIC_LINKS or (inner[0] == "fd" and len(inner) > 1)):
             return None
-        return self._open(call.identifier, self._proc_fd, "/".join(parts) or ".", flags)
+        process = int(parts[0]) if of_process else 0
+        return self._open(call.identifier, self._proc_fd, "/".join(parts) or ".", flags, process)
 
     def _open(
-        self, identifier: int, directory: int | None, path: str, flags: int
+        self, identifier: int, directory: int | None, path: str, flags: int, process: int = 0
     ) -> Response | None:
         passed = flags & _PASSED_FLAGS
         try:
@@ -123,6 +123,9 @@ class OpenProxy:
             # a magic link among the parts
             return None if error.errno == errno.ELOOP else Response(error.errno or errno.EACCES)
         try:
+            # Opened with the recorder's rights, and the number may be another's by now.
+            if process and not self._belongs(process):
+                return Response(errno.ENOENT)
             close_on_exec = bool(flags & os.O_CLOEXEC)
             listener = self._listener.fileno()
             return inject_fd(listener, identifier, opened, close_on_exec=close_on_exec)

@@ -11,6 +11,7 @@ import os
 
 from cleanroom.sandbox.kernel import process_tree
 from cleanroom.sandbox.kernel.constants import F_SETOWN, UINT_MAX
+from cleanroom.sandbox.seccomp.filters import TRACING
 from cleanroom.sandbox.seccomp.filters_hostns import PID_ARGUMENT
 from cleanroom.sandbox.seccomp_notify import processes
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
@@ -39,6 +40,10 @@ class HostnsProcesses(processes.Processes):
             # of prlimit64 the core limit is still to be judged
             if refusal is not None or name != "prlimit64":
                 return refusal
+        if name in TRACING:
+            number = arguments[TRACING[name][0]] & UINT_MAX
+            # Landlock lets it look into processes of its own domain only.
+            return None if self.belongs(number) else super().judge(call)
         if name == "kcmp":
             compared = [number & UINT_MAX for number in arguments[:2]]
             return None if all(map(self.belongs, compared)) else self.refuse("kcmp")

@@ -85,7 +85,7 @@ class HostnsRecorder(recorder.Recorder):
             # only pairs of datagram sockets and of other families are held
             "socketpair": network.judge_socketpair,
             "ioctl": _answer_ioctl,
-            "clone": _judge_clone,
+            "clone": network.judge_clone,
         }
 
     def _judge_open(self, call: HeldCall) -> Response | None:
@@ -106,12 +106,3 @@ def _answer_unknown(_: HeldCall) -> Response:
 def _answer_ioctl(_: HeldCall) -> Response:
     """As a file system without such flags (ioctl_iflags(2))."""
     return Response(errno.ENOTTY)
-
-
-def _judge_clone(call: HeldCall) -> Response:
-    """New namespaces are refused as everywhere, a shared descriptor table as an unknown flag."""
-    # clone3(2) is answered ENOSYS by the filter, so all flags are an argument by value
-    if call.arguments[0] & constants.CLONE_NEW_ANY:
-        return Response(errno.EPERM, "process.syscalls", {"syscall": "clone"})
-    # CLONE_FILES without CLONE_THREAD: EINVAL is clone(2)'s answer to flags it cannot combine
-    return Response(errno.EINVAL)

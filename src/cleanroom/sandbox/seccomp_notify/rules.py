@@ -24,6 +24,8 @@ class Grants(NamedTuple):
     # where the kernel lets programs be started, so that the recorder alone refuses
     startable: Iterable[str] = ()
     ports: Iterable[int] = ()
+    # below level High: whether a process may write the memory of another one inside, as ptrace does
+    tracing: bool = False
     devices: Iterable[str] = DEVICES
     # without an allowlist: folders that are mounted without exec
     noexec: Iterable[str] = ()
@@ -48,6 +50,7 @@ class Rules:
         # a path below one of these that does not exist inside is no path of the host
         self.private = (*self.writable, *self.read_only, *self.programs, "/proc/", "/sys/")
         self.ports = frozenset(grants.ports)
+        self.tracing = grants.tracing
         # tools that are mounted below a writable folder
         self.nested_tools = tuple(path for path in self.read_only if path.startswith(self.sockets))
 
