@@ -179,6 +179,29 @@ def test_a_link_is_followed_where_the_index_knows_the_files(main: Path):
     assert refused(copied) == "nothing in it says that this is its worktree"
 
 
+def test_a_link_to_a_folder_of_another_worktree_proves_nothing(main: Path):
+    """A hostile project shows the files of the victim's as its own, and gets no history of it."""
+    project = main.parent / "hostile"
+    project.mkdir()
+    (project / ".git").write_text(f"gitdir: {main}/.git\n")
+    (project / "sub").symlink_to("../main/sub")
+    git("status", at=main)
+
+    assert refused(project) == "nothing in it says that this is its worktree"
+
+
+def test_a_second_name_of_a_file_of_another_worktree_proves_nothing(main: Path):
+    """Also when git has looked at the file since it got that name."""
+    project = main.parent / "hostile"
+    project.mkdir()
+    (project / ".git").symlink_to("../main/.git")
+    (project / "other").hardlink_to(main / "other")
+    os.utime(main / "other", (1e9, 1e9))  # git takes no time that is as new as its index
+    git("status", at=main)
+
+    assert refused(project) == "nothing in it says that this is its worktree"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root changes owners")
 def test_another_users_git_folder_is_not_shown(tree: Path, main: Path):
     """Even where it leads back."""

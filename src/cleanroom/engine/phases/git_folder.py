@@ -16,8 +16,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from cleanroom.core.beneath import Folder
 from cleanroom.core.paths import is_within
 from cleanroom.engine.phases import git_index
 
@@ -158,19 +160,12 @@ class _Search:
     def _is_checked_out(self, folder: str) -> bool:
         """Whether git wrote or looked at a file of this very project with the folder's index.
 
-        Nobody can give a file of theirs another one's number and time of change.
+        Nobody can give a file of theirs another one's number and time of change. What they can do
+        is show that one itself: through a link to its folder, or by a second name of it.
         """
-        for stamp in git_index.stamps(_content(os.path.join(folder, "index"), _INDEX_BYTES_MAX)):
-            try:
-                info = os.lstat(os.path.join(os.fsencode(self._top), stamp.path))
-            except (OSError, ValueError):
-                continue
-            times = divmod(info.st_ctime_ns, 10**9), divmod(info.st_mtime_ns, 10**9)
-            if (stamp.changed, stamp.modified) == times and (
-                (stamp.inode, stamp.size) == (info.st_ino & 0xFFFFFFFF, info.st_size)
-            ):
-                return True
-        return False
+        stamps = git_index.stamps(_content(os.path.join(folder, "index"), _INDEX_BYTES_MAX))
+        with Folder.at(Path(self._top)) as top:
+            return any(_is_stamped(top, stamp) for stamp in stamps)
 
     def require_tracked(self, folder: str) -> None:
         """Require that git tracks something in the project, which lies in a folder below.
@@ -242,6 +237,24 @@ class _Search:
             quoted = self._top.replace("\\", "\\\\").replace('"', '\\"')
             text += f'[core]\n\tworktree = "{quoted}"\n'
         return text.encode(errors="surrogateescape")
+
+
+def _is_stamped(top: Folder, stamp: git_index.Stamp) -> bool:
+    """Whether the file of the stamp lies in this very folder, by one name, and is as git saw it."""
+    try:
+        held = top.open(os.fsdecode(stamp.path), os.O_PATH)
+    except (OSError, ValueError):
+        return False
+    try:
+        info = os.fstat(held)
+    finally:
+        os.close(held)
+    return info.st_nlink == 1 and stamp[1:] == (
+        divmod(info.st_ctime_ns, 10**9),
+        divmod(info.st_mtime_ns, 10**9),
+        info.st_ino & 0xFFFFFFFF,
+        info.st_size,
+    )
 
 
 def _settings(text: str) -> str:
