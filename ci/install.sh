@@ -32,8 +32,9 @@ fi
 here=$(cd -- "$GITHUB_ACTION_PATH/.." && pwd -P)
 place=$RUNNER_TEMP/cleanroom-engine
 if [[ ! -x $place/bin/cleanroom-engine ]]; then
-  "${ENGINE_PYTHON:-python3}" -m venv -- "$place"
-  "$place/bin/python" -m pip install --quiet --disable-pip-version-check \
+  # Isolated: else `-m` runs a module of this name in the current folder, which is the checkout.
+  "${ENGINE_PYTHON:-python3}" -I -m venv -- "$place"
+  "$place/bin/python" -I -m pip install --quiet --disable-pip-version-check \
     "$here${extras:+[$extras]}"
 fi
 "$place/bin/cleanroom-engine" --version

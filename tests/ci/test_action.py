@@ -205,6 +205,17 @@ def test_what_cannot_be_installed_is_refused_before_anything_is(
     assert not (runner.temporary / "cleanroom-engine").exists()
 
 
+def test_the_install_runs_no_module_of_the_checkout(runner: Runner) -> None:
+    """`python -m` looks into the current folder first, and that is a pull request's."""
+    for name in ("venv", "pip", "ensurepip", "logging"):
+        (runner.workspace / f"{name}.py").write_text("open('../ran', 'a')\n")
+    done = runner.step("install.sh", {"extras": "", "python": sys.executable}, PIP_NO_INDEX="1")
+
+    assert "install build dependencies" in done.stderr, done.stdout + done.stderr
+    assert (runner.temporary / "cleanroom-engine" / "bin" / "python").exists()
+    assert not (runner.workspace.parent / "ran").exists()
+
+
 @contextmanager
 def code_scanning(status: int) -> Iterator[tuple[str, list[tuple[str, str, dict[str, Any]]]]]:
     """GitHub's REST interface: its address, and what it was asked."""
