@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,6 +63,21 @@ def test_a_dump_that_a_phase_wrote_is_the_initial_state_of_the_next_run(project:
         result = project.call("run", phase).result
         assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
     assert [path.name for path in (project.root / "db").iterdir()] == ["a dump.dump"]
+
+
+def test_what_migrations_create_and_the_server_lacks_is_said_before_any_phase(project: Project):
+    """A warning with file and line; of what git ignores nothing, since no phase runs it."""
+    project.write({"test": "psql -XAtc 'SELECT 1'"}, containers='["postgres"]')
+    for name, extension in (("migrations/1.py", "nosuch"), ("copies/migrations/2.sql", "copied")):
+        (project.root / name).parent.mkdir(parents=True)
+        (project.root / name).write_text(f'\nx = """CREATE EXTENSION {extension};"""\n')
+    subprocess.run(["git", "init", "-q", project.root], check=True)
+    (project.root / ".gitignore").write_text("copies/\n")
+    answer = project.call("run", "test")
+    assert answer.result["outcome"] == "passed", answer.err
+    assert "migrations/1.py:2: nosuch" in answer.err
+    assert "copied" not in answer.err
+    assert answer.err.index("CR-SERVICE-035") < answer.err.index("phase test")
 
 
 API = """#!/usr/bin/python3

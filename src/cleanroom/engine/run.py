@@ -28,6 +28,7 @@ from cleanroom.engine.backend_choice import choice_notes, choose_backend, degrad
 from cleanroom.engine.phases.lifecycle import Lifecycle
 from cleanroom.engine.phases.verdict import EXIT_RESULTS, decisive
 from cleanroom.engine.run_settings import RunHooks, RunSettings
+from cleanroom.engine.service_resolution import lacking_extensions
 from cleanroom.engine.shared_services.ancestry import wait_ended
 from cleanroom.engine.shared_services.discovery import POOLABLE_KINDS
 from cleanroom.engine.supervision.context import RunContext
@@ -225,6 +226,10 @@ class Run:
         recipes: Sequence[Recipe] = self._settings.services.required()
         if self._skipping is not None:
             recipes = await self._skipping.needed_recipes(recipes)
+        for warning in await anyio.to_thread.run_sync(
+            lacking_extensions, self._plan, recipes, self._settings.caller
+        ):
+            self._note("warning", warning, "CR-SERVICE-035")
         self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
         return recipes
 

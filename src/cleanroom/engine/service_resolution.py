@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cleanroom.backends import registry
+from cleanroom.backends.base import Change
 from cleanroom.core.locations import cache_folder
 from cleanroom.engine.run_settings import CachePlaces, ServiceRecipes
 from cleanroom.model.errors import CleanroomError, ProjectError
 from cleanroom.model.plan import Plan
-from cleanroom.services import ImageFacts, ImageInspector, TemplateCache, image_of, resolve
+from cleanroom.services import (
+    ImageFacts,
+    ImageInspector,
+    Recipe,
+    TemplateCache,
+    image_of,
+    resolve,
+)
 
 
 def resolve_services(plan: Plan, caller: Mapping[str, str], places: CachePlaces) -> ServiceRecipes:
@@ -27,6 +36,26 @@ def resolve_services(plan: Plan, caller: Mapping[str, str], places: CachePlaces)
     except CleanroomError as error:
         return ServiceRecipes(error=error)
     return ServiceRecipes(recipes)
+
+
+def lacking_extensions(
+    plan: Plan, recipes: Sequence[Recipe], caller: Mapping[str, str]
+) -> tuple[str, ...]:
+    """What is said before any phase of extensions that files of the project create, and that a
+    server lacks. Blocks.
+
+    Files that git ignores are copies that tools made, or somebody else's.
+    """
+    if all(recipe.extensions is None for recipe in recipes):
+        return ()
+    from cleanroom.engine.phases.ignore_files import HostIgnores
+    from cleanroom.services.migrations import migration_warnings
+
+    def ignored(files: Collection[str]) -> Collection[str]:
+        changes = [Change(path=file, kind="file") for file in files]
+        return HostIgnores(plan.root, caller, time.time_ns()).covered(changes)
+
+    return migration_warnings(recipes, root=plan.root, caller=caller, ignored=ignored)
 
 
 def require_parts(plan: Plan, caller: Mapping[str, str]) -> None:

@@ -7,6 +7,8 @@ For the supervisor, in this order:
    cache=TemplateCache(folder))` gives the recipes.
    Call it in a worker thread: it looks for programs, reads their versions and the init files.
    Every recipe is final: the password of this run and the secret of its template are in it.
+   `migrations.migration_warnings(recipes, ...)` says which extensions files of the project create
+   that a server lacks.
 2. Where `recipe.template_key` is set, `cache.lookup(key)` gives the folder that the data begins
    with, or None.
    If None, `with cache.building(key) as folder` gives an empty folder; if that is None too,

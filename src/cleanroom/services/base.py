@@ -59,6 +59,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     image: str = ""
     server: str = ""  # the server's program on the host, for the audit log
     server_sha256: str = ""
+    # of PostgreSQL: the names of those that can be created; None where they are not known
+    extensions: tuple[str, ...] | None = None
     programs: tuple[str, ...] = ()  # host folders, shown read-only at their own paths
     variables: dict[str, str] = {}  # the environment of the service's processes
     template_key: str = ""  # names the cached data folder; "" where there is no state to prepare

@@ -12,23 +12,26 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from cleanroom.model.errors import ServiceFailed
+from cleanroom.services.base import Recipe
 from cleanroom.services.programs import Programs
 
 # What is passed over, then the statement itself. Each alternative begins with another character
-# or word, so none is tried twice at one place.
+# or word, so none is tried twice at one place; and what has no end goes on to the file's, so that
+# no text is read again and again.
 _SQL = re.compile(
     r"""
       --[^\n]*
-    | /\*.*?\*/
-    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
-    | \b[eE]'(?:[^'\\]|''|\\.)*'
-    | '(?:[^']|'')*'
+    | /\*.*?(?:\*/|\Z)
+    | \$(?P<tag>(?!\d)\w*)\$.*?(?:\$(?P=tag)\$|\Z)
+    | \b[eE]'(?:[^'\\]|''|\\.)*+(?:'|\Z)
+    | '(?:[^']|'')*+(?:'|\Z)
     | "[^"\n]*"
-    | (?i:\bCOPY\b)[^;']*(?i:\bFROM\s+STDIN\b)[^;]*;.*?^\\\.$
+    | (?i:\bCOPY\b)(?:[^;']*(?i:\bFROM\s+STDIN\b)[^;]*+(?:;.*?(?:^\\\.$|\Z)|\Z)|[^;']*+)
     | (?i:\bCREATE\s+EXTENSION\s+(?:IF\s+NOT\s+EXISTS\s+)?)(?P<name>"[^"\n]+"|\w+)
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+PLACES_MAX = 10  # of the files that create what is missing
 SHOWN_MAX = 60  # of the extensions that there are; a server with all of contrib has about 50
 
 
@@ -42,10 +45,51 @@ class CreatedExtension(msgspec.Struct, frozen=True):
 
 def created_extensions(file: str, text: str) -> tuple[CreatedExtension, ...]:
     """The extensions that SQL creates, in order. `file` is its name for people."""
-    return tuple(
-        CreatedExtension(_name(found["name"]), file, text.count("\n", 0, found.start("name")) + 1)
-        for found in _SQL.finditer(text)
-        if found["name"]
+    return with_lines(
+        file,
+        text,
+        (
+            (_name(found["name"]), found.start("name"))
+            for found in _SQL.finditer(text)
+            if found["name"]
+        ),
+    )
+
+
+def with_lines(
+    file: str, text: str, found: Iterable[tuple[str, int]]
+) -> tuple[CreatedExtension, ...]:
+    """Names that were found in a text, each with its offset, in order."""
+    created: list[CreatedExtension] = []
+    line, counted = 1, 0
+    for name, at in found:
+        line += text.count("\n", counted, at)
+        counted = at
+        created.append(CreatedExtension(name, file, line))
+    return tuple(created)
+
+
+def migration_warning(
+    recipe: Recipe, created: Sequence[CreatedExtension], others: Iterable[Programs]
+) -> str:
+    """What is said of files that create extensions which the service's server lacks; "" where it
+    has all, or where that is not known.
+
+    `others` as in `missing_extensions`; they are asked for only where one is missing.
+    """
+    if recipe.extensions is None:
+        return ""
+    missing = [each for each in created if each.name not in recipe.extensions]
+    if not missing:
+        return ""
+    places = [f"{each.file}:{each.line}: {each.name}" for each in missing[:PLACES_MAX]]
+    if len(missing) > PLACES_MAX:
+        places.append(f"and {len(missing) - PLACES_MAX} more")
+    return (
+        f"service {recipe.name!r}: this server, PostgreSQL {recipe.version} ({recipe.server}), "
+        f"lacks extensions that files of the project create: {'; '.join(places)}; "
+        f"it has {_shown(recipe.extensions)}; "
+        f"{_hint(recipe.name, {each.name for each in created}, others)}"
     )
 
 
@@ -72,13 +116,14 @@ def missing_extensions(
             f"({programs.source}: {programs.server}), lacks extensions that its init files create: "
             f"{wanted}; it has {_shown(programs.extensions)}"
         ),
-        hint=_hint(service, {each.name for each in asked}, [programs, *others]),
+        hint=_hint(service, {each.name for each in asked}, others),
         where=f"{missing[0].file}:{missing[0].line}",
     )
 
 
-def _hint(service: str, asked: set[str], servers: Sequence[Programs]) -> str:
-    for other in servers[1:]:
+def _hint(service: str, asked: set[str], others: Iterable[Programs]) -> str:
+    others = list(others)
+    for other in others:
         if asked <= set(other.extensions or ()):
             major = other.version.partition(".")[0]
             return (
@@ -86,7 +131,7 @@ def _hint(service: str, asked: set[str], servers: Sequence[Programs]) -> str:
                 f'version = "{major}" under [cleanroom.services.{service}] takes it'
             )
     parts = []
-    for other in servers[1:]:
+    for other in others:
         has = sorted(asked & set(other.extensions or ()))
         lacks = sorted(asked - set(other.extensions or ()))
         if has:

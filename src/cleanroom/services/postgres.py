@@ -163,6 +163,7 @@ def recipe(
     to = f"unix:{run_folder(spec.name)}/.s.PGSQL.{PORT}"
     return Recipe(
         **server_fields(spec, programs),
+        extensions=programs.extensions,
         variables=_server_variables(spec),
         template_key=key,
         template_secret=secret,

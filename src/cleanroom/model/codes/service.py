@@ -336,6 +336,23 @@ CODES = (
         example="$ apt install openssl",
     ),
     Code(
+        "CR-SERVICE-035",
+        title="the server lacks an extension that a migration creates",
+        text="""
+            A warning before any phase: a migration or an SQL file of the project creates an
+            extension that this PostgreSQL does not bring; the message has file and line, which ones
+            there are, and which other server of this machine has it.
+            Where a phase runs that file, it will fail there; where none does, nothing is wrong.
+            Migrations are known by their folders (`migrations`, `db`, `alembic` and the like), SQL
+            files anywhere; what git ignores is left out.
+            In containers the extensions of an image are not known before it runs.
+        """,
+        example="""
+            [cleanroom.services.postgres]
+            version = "15"  # of the package postgresql-15
+        """,
+    ),
+    Code(
         "CR-SERVICE-040",
         title="a phase's service is not as its fixtures ask",
         text="""
