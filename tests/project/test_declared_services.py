@@ -43,6 +43,7 @@ def test_replicas_are_services_of_their_own(tmp_path: Path):
     found = plan(tmp_path, API + 'replicas = 3\nenv = { API = "{url}" }\n', "test")
     assert found.phases[0].services == ("api", "api-2", "api-3")
     assert [spec.env for spec in found.services] == [{"API": "{url}"}, {}, {}]
+    assert [spec.replica_of for spec in found.services] == ["", "api", "api"]
 
 
 def test_a_service_that_a_phase_builds_comes_after_it(tmp_path: Path):

@@ -315,6 +315,22 @@ def test_a_service_ends_with_the_one_that_it_depends_on(tmp_path: Path, project:
     assert sorted(ended.ended) == ["front", "web"]
 
 
+def test_a_service_ends_with_its_replicas(project: Project):
+    """All of the name that the project has, and nothing else; one of them can end alone."""
+    with (project.root / "make.toml").open("a") as file:
+        file.write(
+            '\n[cleanroom.services.worker]\ncommand = ["python3", "-m", "http.server", "8124"]\n'
+            "ready = { tcp = 8124 }\nreplicas = 3\n"
+        )
+
+    project.up("worker")
+    project.up("redis")
+
+    assert project.down("worker-3").ended == ("worker-3",)
+    assert sorted(project.down("worker").ended) == ["worker", "worker-2"]
+    assert project.down().ended == ("redis",)
+
+
 @pytest.mark.parametrize(("name", "hint"), [("wbe", "did you mean 'web'?"), ("zzz", "services: ")])
 def test_an_unknown_service_is_refused_before_anything_starts(
     project: Project, name: str, hint: str

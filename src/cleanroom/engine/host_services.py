@@ -143,7 +143,7 @@ def services_down(
 ) -> EndedServices:
     """End these services, or all, remove their data, and see that nothing is left.
 
-    Services that depend on them end too. Where nothing is up nothing happens.
+    Their replicas, and services that depend on them, end too. Where nothing is up nothing happens.
 
     Raises:
         ServiceFailed: the process that holds them does not answer or does not end.
@@ -353,8 +353,8 @@ def _backend(root: Path, caller: Mapping[str, str], options: Options) -> str:
 
 
 def _with_dependents(names: Sequence[str], up: Sequence[PublishedService]) -> tuple[str, ...]:
-    """Those of `names` that are up, and all that depend on them."""
-    found = {service.name for service in up} & set(names)
+    """Those of `names` that are up, their replicas, and all that depend on them."""
+    found = {service.name for service in up if {service.name, service.replica_of} & set(names)}
     while more := {each.name for each in up if found & set(each.depends_on)} - found:
         found |= more
     return tuple(service.name for service in up if service.name in found)

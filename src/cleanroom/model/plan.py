@@ -54,6 +54,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     depends_on: tuple[
         str, ...
     ] = ()  # services that are ready before it starts, and that it reaches
+    replica_of: str = ""  # the declared service that it is a further one of
     needs: str = ""  # the program that an everyday service cannot be without
     install: str = ""  # how that program is installed, for people
     env: dict[str, str] = {}  # variables a phase gets; {host} and {port} are filled in

@@ -212,7 +212,7 @@ def specs(layer: Layer, wanted: Iterable[str], root: Path) -> tuple[ServiceSpec,
         declared[name] = spec
         for replica in _replica_names(name, keys)[1:]:
             declared[replica] = msgspec.structs.replace(
-                spec, name=replica, port=0, ports={}, env={}
+                spec, name=replica, replica_of=name, port=0, ports={}, env={}
             )
     built_in = {name: _undeclared(name) for name in wanted if name not in declared}
     return tuple(spec for name, spec in {**declared, **built_in}.items() if name in wanted)

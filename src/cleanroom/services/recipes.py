@@ -91,7 +91,9 @@ def resolve(
         finders = _finders(specs, caller, root)
         made = [_from_host(spec, ports[spec.name], finders, run) for spec in specs]
     return tuple(
-        msgspec.structs.replace(recipe, after=spec.after, depends_on=spec.depends_on)
+        msgspec.structs.replace(
+            recipe, after=spec.after, depends_on=spec.depends_on, replica_of=spec.replica_of
+        )
         for spec, recipe in zip(specs, made, strict=True)
     )
 

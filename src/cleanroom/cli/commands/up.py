@@ -104,8 +104,9 @@ def down(
     colour: str,
     root: str,
 ) -> None:
-    """End services that `up` has started, with those that depend on them, and remove their data;
-    without SERVICE all. Exits 1 when something is left, and 0 also when nothing was up.
+    """End services that `up` has started, with their replicas and those that depend on them, and
+    remove their data; without SERVICE all. Exits 1 when something is left, and 0 also when nothing
+    was up.
 
     \b
     cleanroom-engine down

@@ -131,6 +131,7 @@ class PublishedService(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str]
     ports: tuple[int, ...]
     depends_on: tuple[str, ...]
+    replica_of: str
     log: str  # below the project's folder
     ready: bool
     # it has been ready, so that it has data

@@ -89,6 +89,7 @@ class Published:
             variables=self._publications[name].variables,
             ports=_ports(sockets),
             depends_on=service.recipe.depends_on,
+            replica_of=service.recipe.replica_of,
             log=self._context.log_path(service.log),
             ready=service.ready,
             has_data=service.environment is not None,
