@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from cleanroom.backends.containers.requirements import Interpreter, Machine
+from cleanroom.backends.run_folders import OWNER
 from cleanroom.engine import doctor
 from cleanroom.model.capability import Missing
 from cleanroom.model.codes.table import CODES
 from cleanroom.model.policy import Level
+from cleanroom.sandbox.journal import process_name
 from cleanroom.sandbox.kernel.cgroups import Homes
 from support.event_log_builder import capability
 
@@ -47,6 +50,14 @@ def test_doctor_medium_that_cannot_be_held_is_a_failure() -> None:
     assert checks["policy Medium"].status == "fail"
 
 
+def run_folder(cache: Path, owner: str) -> Path:
+    """The folder of a run, with the process to which it belongs."""
+    folder = cache / "runs" / "20261124-0"
+    folder.mkdir(parents=True)
+    (folder / OWNER).write_text(owner)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("version", "status"),
     [
@@ -79,12 +90,16 @@ def test_doctor_the_unrelated_distribution_is_a_failure() -> None:
 
 
 def test_doctor_small_disks_and_leftovers_are_warned_of(tmp_path: Path) -> None:
-    """Little free space and a dead run's folder each warn; enough space and no folder do not."""
+    """Little free space and a dead run's folder each warn; enough space, no folder, and that of a
+    living run do not.
+    """
     assert doctor.disk_check(tmp_path, 1 << 30).status == "warn"
     assert doctor.disk_check(tmp_path, 10 << 30).status == "ok"
     assert doctor.leftovers_check(tmp_path).status == "ok"
-    (tmp_path / "runs" / "20261124-0").mkdir(parents=True)
+    killed = run_folder(tmp_path, "2147483646:1")
     assert doctor.leftovers_check(tmp_path).status == "warn"
+    (killed / OWNER).write_text(process_name(os.getpid()))
+    assert doctor.leftovers_check(tmp_path).status == "ok"
 
 
 def test_doctor_whatever_is_not_ok_has_a_code(tmp_path: Path) -> None:
@@ -111,7 +126,7 @@ def test_doctor_each_warning_has_its_code(tmp_path: Path) -> None:
     missing = Missing(rule="network.egress", why="no namespaces", hint="")
     unheld = msgspec.structs.replace(REPORT, missing=(missing,))
     lesser = [msgspec.structs.replace(row, enforced="no") for row in REPORT.dimensions]
-    (tmp_path / "runs" / "20261124-0").mkdir(parents=True)
+    run_folder(tmp_path, "2147483646:1")
     found = {
         "CR-DOCTOR-002": doctor.capability_checks(
             msgspec.structs.replace(REPORT, dimensions=tuple(lesser))

@@ -351,25 +351,25 @@ def disk_check(cache: Path, free_bytes: int) -> Check:
 
 
 def leftovers_check(cache: Path) -> Check:
-    """Folders of runs in the cache.
+    """Folders in the cache of runs that have ended, as `sweep` tells them from living ones."""
+    from cleanroom.backends.cleanup import dead_run_folders
 
-    A run that lives has one too, so this only points to `sweep`, which distinguishes them.
-    """
     try:
-        runs = [entry.name for entry in os.scandir(cache / "runs")]
+        os.scandir(cache / "runs").close()
     except FileNotFoundError:
-        runs = []
+        pass
     except OSError as error:
         found = f"{cache / 'runs'} cannot be looked at: {error.strerror}"
         hint = "make it yours, or name another with CLEANROOM_CACHE"
         return Check(name="leftovers", status="warn", detail=found, code="CR-DOCTOR-010", hint=hint)
+    runs = dead_run_folders(cache)
     if not runs:
         return Check(name="leftovers", status="ok", detail="none")
-    hint = "`cleanroom-engine sweep` removes what belongs to no living run"
+    hint = "`cleanroom-engine sweep` removes them"
     return Check(
         name="leftovers",
         status="warn",
-        detail=f"{len(runs)} run folders in {cache / 'runs'}",
+        detail=f"{len(runs)} folders of ended runs in {cache / 'runs'}",
         code="CR-DOCTOR-010",
         hint=hint,
     )

@@ -104,9 +104,9 @@ CODES = (
         "CR-DOCTOR-010",
         title="runs have left folders in the cache",
         text="""
-            The scratch folder of a run is removed at its end, so one that is there belongs to a run
-            that lives or was killed.
-            `cleanroom-engine sweep` tells them apart and removes what belongs to no living run.
+            The scratch folder of a run is removed at its end, so one that is there and belongs to
+            no living run is of one that was killed.
+            `cleanroom-engine sweep` removes it, with whatever else that run has left.
         """,
         example="$ cleanroom-engine sweep",
     ),
