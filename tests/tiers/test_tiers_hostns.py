@@ -406,6 +406,32 @@ print(json.dumps(left.wait()))
     assert place.attempts == []
 
 
+async def test_a_datagram_socket_that_is_connected_has_tried_nothing_until_it_sends(
+    project: Path, tmp_path: Path
+):
+    """Programs learn their own address so; what is sent then, in any way, names the target.
+
+    What somebody outside sends to the socket of ours behind it is nobody's attempt here.
+    """
+    code = """
+import json, os, socket
+far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+far.connect(("192.0.2.7", 9))
+sink = far.getpeername()
+{send}
+print(json.dumps(sink))
+"""
+    async with hostns_environment(project, tmp_path) as place:
+        sink = await place.python(code.format(send=""))
+        assert place.attempts == []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outside:
+            outside.sendto(b"stray", tuple(sink))
+        for send in ("far.send(b'x')", "os.write(far.fileno(), b'x')", "far.sendmsg([b'x'])"):
+            await place.python(code.format(send=send))
+    assert set(place.targets("network.egress")) == {"udp 192.0.2.7:9"}
+    assert sum(attempt.count for attempt in place.attempts) == 3
+
+
 async def test_an_orphan_that_asks_init_to_trace_it_is_not_traced(project: Path, tmp_path: Path):
     """PTRACE_TRACEME names no process: its parent is init by then, which lets it stop and end."""
     code = """

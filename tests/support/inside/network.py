@@ -73,7 +73,6 @@ NETWORK = (
             ),
         ),
         "true",
-        {"E3": "refused by name: `network.egress`"},
     ),
     Row(
         "network-no-socket",

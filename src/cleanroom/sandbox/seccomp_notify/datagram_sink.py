@@ -17,6 +17,7 @@ from cleanroom.sandbox.network.addresses import packed
 from cleanroom.sandbox.seccomp_notify import attempts, forward
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.response import Response
+from cleanroom.sandbox.seccomp_notify.sockets import DuplicatedSockets, Sockets
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt
@@ -43,7 +44,13 @@ class Sent(NamedTuple):
 class DatagramSink:
     """The sink of one environment, in whose network namespace it is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, sockets: Sockets | None = None, *, names_strays: bool = True) -> None:
+        """`sockets`: where duplicates of the callers' come from.
+
+        `names_strays`: an unknown sender is recorded; on the host's loopback it may be anybody.
+        """
+        self._sockets = sockets or DuplicatedSockets()
+        self._names_strays = names_strays
         self._waiting = select.epoll()
         # family -> our socket, made when the first one is connected to it
         self._sinks: dict[int, socket.socket] = {}
@@ -57,7 +64,7 @@ class DatagramSink:
     def connect(self, call: HeldCall, refusal: Response) -> Response:
         """Connect the caller's datagram socket to the sink; `refusal` where that cannot be."""
         try:
-            with call.caller.borrow(call.arguments[0]) as sock:
+            with self._sockets.duplicate(call.caller, call.arguments[0]) as sock:
                 if sock.family not in _LOOPBACK or sock.type != socket.SOCK_DGRAM:
                     return refusal
                 port = self._sink(sock.family).getsockname()[1]
@@ -76,7 +83,9 @@ class DatagramSink:
             for _ in range(_TAKEN_MOST):
                 if (port := _sender(sink)) is None:
                     break
-                found.append(self._connected.get((family, port)) or _stray(sink))
+                sent = self._connected.get((family, port))
+                if sent is not None or self._names_strays:
+                    found.append(sent or _stray(sink))
         return found
 
     def close(self) -> None:

@@ -339,8 +339,10 @@ class Recorder:
         return refusal
 
     def _judge_connect(self, call: HeldCall) -> Response | None:
+        return self._or_sink(call, self._network.judge(call))
+
+    def _or_sink(self, call: HeldCall, response: Response | None) -> Response | None:
         """Connecting a datagram socket sends nothing; while canaries run, the kernel refuses it."""
-        response = self._network.judge(call)
         if response is None or response.rule != "network.egress" or self.proving:
             return response
         return self._sink.connect(call, response)

@@ -20,6 +20,7 @@ from cleanroom.sandbox.seccomp_notify import (
     processes_hostns,
     recorder,
 )
+from cleanroom.sandbox.seccomp_notify.datagram_sink import DatagramSink
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall, Judge
 from cleanroom.sandbox.seccomp_notify.network_hostns import (
     ForwardChannel,
@@ -58,6 +59,8 @@ class HostnsRecorder(recorder.Recorder):
         super().__init__(listener, environment, emit, access)
         # A call that continues can be raced, and there is no mount to refuse it then.
         self._fast_path = None
+        self._sink.close()
+        self._sink = DatagramSink(self._tracked, names_strays=False)
         self._judges |= self._hostns_judges(environment, hostns)
 
     def _hostns_judges(
@@ -86,6 +89,7 @@ class HostnsRecorder(recorder.Recorder):
             "socketpair": network.judge_socketpair,
             "ioctl": _answer_ioctl,
             "clone": network.judge_clone,
+            "connect": lambda call: self._or_sink(call, network.judge_call(call)),
         }
 
     def _judge_open(self, call: HeldCall) -> Response | None:
