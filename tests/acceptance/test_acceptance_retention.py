@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom import engine
+from cleanroom.core.beneath import Folder
+from cleanroom.engine.own_folder import run_folders
 from cleanroom.engine.retention import RecordedRun, expired
 from cleanroom.model.errors import ArtifactError
 from support.command_harness import Project
@@ -62,6 +64,12 @@ def test_no_pass_is_lost(rows: list[tuple[int, frozenset[tuple[str, str]]]], lim
 # --- with records of real runs
 
 
+def make_old(path: Path) -> None:
+    """Let it have been written 40 days ago."""
+    old = path.stat().st_mtime_ns - 40 * DAY_NS
+    os.utime(path, ns=(old, old))
+
+
 @pytest.fixture
 def recorded(project: Project) -> list[str]:
     """Three runs: the first two of 40 days ago."""
@@ -71,9 +79,7 @@ def recorded(project: Project) -> list[str]:
     names = engine.list_runs(project.root)
     assert len(names) == 3
     for name in names[:2]:
-        events = project.root / ".ggen/cleanroom/runs" / name / "events.jsonl"
-        old = events.stat().st_mtime_ns - 40 * DAY_NS
-        os.utime(events, ns=(old, old))
+        make_old(project.root / ".ggen/cleanroom/runs" / name / "events.jsonl")
     return names
 
 
@@ -94,6 +100,42 @@ def test_what_is_old_goes_and_the_rest_of_the_audit_log_verifies(
     assert "valid" in project.run("audit", "verify").stdout
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.sandbox
+def test_a_dry_run_says_what_would_go_and_removes_nothing(project: Project, recorded: list[str]):
+    """It names the same runs and records as the removal after it."""
+    before = contents(project.root / ".ggen")
+    said = project.run("sweep", "--older", "30d", "--dry-run").stdout
+    assert contents(project.root / ".ggen") == before
+    removed = project.run("sweep", "--older", "30d").stdout
+    assert said.removeprefix("would be removed: records of 2 runs") in removed
+    assert project.run("sweep", "--older", "30d", "--dry-run").stdout == (
+        "no records would be removed\n"
+    )
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_lives_with_another_cache_stays(
+    project: Project, recorded: list[str], begun: bool
+):
+    """Its engine has the run's folder in use, whether or not it has written events yet."""
+    with Folder.at(project.root) as root, run_folders(root, recorded[0], None):
+        if not begun:
+            (project.root / ".ggen/cleanroom/runs" / recorded[0] / "events.jsonl").unlink()
+            make_old(project.root / ".ggen/cleanroom/runs" / recorded[0])
+        gone = engine.remove_expired(project.root, 30 * 86_400.0, caller=project.variables())
+    assert gone.runs == (recorded[1],)
+    assert "valid" in project.run("audit", "verify").stdout
+    gone = engine.remove_expired(project.root, 30 * 86_400.0, caller=project.variables())
+    assert gone.runs == (recorded[0],)
+
+
 @pytest.mark.sandbox
 @pytest.mark.parametrize("lives", [False, True])
 def test_what_a_killed_removal_left_goes_with_the_next(
@@ -102,8 +144,7 @@ def test_what_a_killed_removal_left_goes_with_the_next(
     """A folder without events is no run any more, unless that is just beginning."""
     half = project.root / ".ggen/cleanroom/runs" / recorded[0]
     (half / "events.jsonl").unlink()
-    old = half.stat().st_mtime_ns - 40 * DAY_NS
-    os.utime(half, ns=(old, old))
+    make_old(half)
     if lives:
         (project.cache / "runs" / recorded[0]).mkdir(parents=True, mode=0o700)
     gone = engine.remove_expired(project.root, 30 * 86_400.0, caller=project.variables())

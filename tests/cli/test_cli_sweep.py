@@ -52,4 +52,11 @@ def test_a_run_under_way_is_counted_and_nothing_else_said(
 
     said = json.loads(capsys.readouterr().out)
     lists = ("runs", "removed", "left", "waiting", "expired")
-    assert said == {**{key: [] for key in lists}, "living": 1, "audit_records": 0}
+    empty: dict[str, object] = {key: [] for key in lists}
+    assert said == {**empty, "living": 1, "audit_records": 0, "dry_run": False}
+
+
+def test_a_dry_run_is_of_old_records_only(cache: Path, capsys: pytest.CaptureFixture[str]):
+    """Without --older there is nothing that it could say."""
+    assert execute(["sweep", "--dry-run"]) == 2
+    assert "add --older" in capsys.readouterr().err

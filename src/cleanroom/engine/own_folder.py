@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from cleanroom.core.beneath import Folder, is_misplaced
 from cleanroom.core.files import hold, misplaced, named
+from cleanroom.core.locks import in_use
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import Plan
 
@@ -125,12 +126,16 @@ def _entries(root: Folder) -> list[str]:
 def run_folders(root: Folder, run_id: str, reports: Path | None) -> Iterator[RunFolders]:
     """Make and hold the folders that a run writes to; `reports` is a folder that a person named.
 
+    The run's own folder is marked as in use, so that whoever removes old records leaves it.
+
     Raises:
         ProjectError: something else stands in the place of one.
         ArtifactError: one cannot be made.
     """
     with ExitStack() as stack:
         run = stack.enter_context(own_folder(root, f"{RUNS}/{run_id}"))
+        with named("CR-FILE-001", "read", run.path):
+            stack.enter_context(in_use(run))
         logs = stack.enter_context(own_folder(run, "logs"))
         audit = stack.enter_context(own_folder(root, AUDIT))
         place = own_folder(root, REPORTS) if reports is None else hold(reports)

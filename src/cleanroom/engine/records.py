@@ -59,6 +59,7 @@ class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
     # runs of the project whose records were old enough to go, and what the audit log lost
     expired: tuple[str, ...] = ()
     audit_records: int = 0
+    dry_run: bool = False  # nothing was removed, and leftovers were not looked for
 
 
 def verify_audit(project: str | Path) -> Verification:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from cleanroom.core.beneath import Folder
 from cleanroom.core.clock import SystemClock
 from cleanroom.core.files import named
 from cleanroom.core.locations import cache_folder
+from cleanroom.core.locks import is_in_use
 from cleanroom.engine.own_folder import AUDIT, RUNS, check_own_folders, check_writable
 from cleanroom.engine.records import EVENTS, events_in, list_runs
 from cleanroom.model.errors import CleanroomError
@@ -34,7 +35,7 @@ class RecordedRun(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """What was removed."""
+    """What was removed, or would be."""
 
     runs: tuple[str, ...] = ()
     audit_records: int = 0
@@ -59,10 +60,15 @@ def expired(
 
 
 def remove_expired(
-    project: str | Path, older_seconds: float, *, caller: Mapping[str, str] | None = None
+    project: str | Path,
+    older_seconds: float,
+    *,
+    dry_run: bool = False,
+    caller: Mapping[str, str] | None = None,
 ) -> Expired:
     """Remove what a project has recorded of runs that ended so long ago.
 
+    With `dry_run` it only says what would go.
     Killed in between, another call goes on; two at once remove each run once.
 
     Raises:
@@ -77,23 +83,37 @@ def remove_expired(
     with Folder.at(Path(project), inherit_owner=True) as root:
         check_own_folders(root)
         check_writable(root)
-        names = expired(list(_recorded(root)), before_ns, living)
-        records = _cut_audit(root, names) if names else 0
-        halves: tuple[str, ...] = ()
-        with suppress(FileNotFoundError), root.folder(RUNS) as runs:
-            halves = tuple(_halves(runs, before_ns, living))
-            for name in (*names, *halves):
+        try:
+            runs = root.folder(RUNS)
+        except FileNotFoundError:
+            return Expired()
+        with runs:
+            names = _not_in_use(runs, expired(list(_recorded(root)), before_ns, living))
+            halves = _not_in_use(runs, _halves(runs, before_ns, living))
+            records = _cut_audit(root, names, dry_run) if names else 0
+            for name in () if dry_run else (*names, *halves):
                 _remove(runs, name)
     return Expired((*names, *halves), records)
 
 
 def _not_swept(cache: Path) -> frozenset[str]:
-    """The runs of this user that live, as far as can be told."""
+    """The runs with this cache that live, or are not swept yet."""
     try:
         with Folder.at(cache) as held, held.folder("runs") as runs:
             return frozenset(runs.names())
     except OSError:
         return frozenset()
+
+
+def _not_in_use(runs: Folder, names: Iterable[str]) -> tuple[str, ...]:
+    """Those that no living engine writes to: it may have another cache, or be another user's."""
+    found = []
+    for name in names:
+        # one that cannot be opened cannot be told, or another sweep was faster
+        with suppress(OSError), runs.folder(name) as folder:
+            if not is_in_use(folder):
+                found.append(name)
+    return tuple(found)
 
 
 def _recorded(root: Folder) -> Iterator[RecordedRun]:
@@ -114,7 +134,7 @@ def _passed(folder: Folder) -> frozenset[tuple[str, str]]:
     return frozenset((one.workspace, one.name) for one in phases if one.result in PASSED)
 
 
-def _cut_audit(root: Folder, names: Collection[str]) -> int:
+def _cut_audit(root: Folder, names: Collection[str], dry_run: bool) -> int:
     from cleanroom.evidence.audit.cut import cut
 
     try:
@@ -122,7 +142,7 @@ def _cut_audit(root: Folder, names: Collection[str]) -> int:
     except FileNotFoundError:
         return 0
     with audit, named("CR-FILE-001", "write to", audit.path):
-        return cut(audit, frozenset(names), SystemClock())
+        return cut(audit, frozenset(names), SystemClock(), dry_run=dry_run)
 
 
 def _halves(runs: Folder, before_ns: int, living: Collection[str]) -> Iterator[str]:

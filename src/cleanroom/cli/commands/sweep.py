@@ -16,9 +16,14 @@ from cleanroom.cli.options import Duration, general_options, output_option
     metavar="DURATION",
     help="Also remove the project's records of runs that ended so long ago, such as 30d.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With --older: only say which records would go; nothing is removed.",
+)
 @output_option("human", "json")
 @general_options
-def sweep(older: float | None, form: str, colour: str, root: str) -> None:
+def sweep(older: float | None, dry_run: bool, form: str, colour: str, root: str) -> None:
     """Remove what runs that were killed left behind; never touches a run that lives.
 
     What nobody can tell yet is left for now, and said. Exits 1 when something could not be removed.
@@ -29,6 +34,7 @@ def sweep(older: float | None, form: str, colour: str, root: str) -> None:
     \b
     cleanroom-engine sweep
     cleanroom-engine sweep --older 30d
+    cleanroom-engine sweep --older 30d --dry-run
     """
     import msgspec
 
@@ -36,9 +42,11 @@ def sweep(older: float | None, form: str, colour: str, root: str) -> None:
     from cleanroom.cli.output import Output, write_lines, write_object
     from cleanroom.cli.views.sweep import sweep_lines
 
-    report = engine.sweep(root, caller=os.environ)
+    if dry_run and older is None:
+        raise click.UsageError("--dry-run is about the records of old runs: add --older DURATION")
+    report = engine.SweepReport(dry_run=True) if dry_run else engine.sweep(root, caller=os.environ)
     if older is not None:
-        gone = engine.remove_expired(root, older, caller=os.environ)
+        gone = engine.remove_expired(root, older, dry_run=dry_run, caller=os.environ)
         report = msgspec.structs.replace(
             report, expired=gone.runs, audit_records=gone.audit_records
         )

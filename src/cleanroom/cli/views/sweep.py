@@ -13,7 +13,20 @@ if TYPE_CHECKING:
 
 def sweep_lines(report: SweepReport) -> list[str]:
     """What was found dead, what was removed, what is left and why, and which records are gone."""
+    if report.dry_run:
+        return _dry_run_lines(report)
     return [*_leftover_lines(report), *_expired_lines(report)]
+
+
+def _dry_run_lines(report: SweepReport) -> list[str]:
+    if not report.expired:
+        return ["no records would be removed"]
+    runs = plural(len(report.expired), "run")
+    cut = f", and {plural(report.audit_records, 'record')} of the audit log cut off"
+    return [
+        safe(f"would be removed: records of {runs}: {', '.join(report.expired)}")
+        + (cut if report.audit_records else "")
+    ]
 
 
 def _expired_lines(report: SweepReport) -> list[str]:
