@@ -6,7 +6,7 @@ import pytest
 
 from cleanroom.sandbox.network import control_sockets
 
-HOME, RUN = "/home/ada", "/run/user/1000"
+HOME, RUN, CACHE = "/home/ada", "/run/user/1000", "/srv/cache"
 CALLER = {
     "SSH_AUTH_SOCK": "/srv/agents/ssh",
     "DBUS_SESSION_BUS_ADDRESS": "unix:path=/srv/buses/session,guid=0123",
@@ -43,6 +43,8 @@ REFUSED = (
     "/srv/tmux/default",
     "/srv/editors/vscode-ipc-1.sock",
     "/srv/terminals/kitty",
+    f"{CACHE}/paused/20260101-000000-abcde",
+    f"{CACHE}/runs/up-x/socket",
 )
 REACHED = (
     "/run/postgresql/.s.PGSQL.5432",
@@ -61,18 +63,18 @@ REACHED = (
 @pytest.mark.parametrize("path", REFUSED)
 def test_what_starts_programs_outside_is_refused(path: str):
     """By its usual place, or because the caller's environment names it."""
-    assert control_sockets.covers(control_sockets.known(RUN, HOME, CALLER), path)
+    assert control_sockets.covers(control_sockets.known(RUN, HOME, CACHE, CALLER), path)
 
 
 @pytest.mark.parametrize("path", REACHED)
 def test_servers_that_only_answer_are_not(path: str):
     """Databases, resolvers and loggers, and names that merely begin alike."""
-    assert not control_sockets.covers(control_sockets.known(RUN, HOME, CALLER), path)
+    assert not control_sockets.covers(control_sockets.known(RUN, HOME, CACHE, CALLER), path)
 
 
 def test_a_caller_without_a_home_has_no_entry_at_the_root():
     """An empty home folder makes no rule for folders of the machine."""
-    known = control_sockets.known(RUN, "", {})
+    known = control_sockets.known(RUN, "", CACHE, {})
     assert not any(path.startswith("/.") for path in known)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cleanroom.backends.base import EnvironmentSpec, Mount, WorkspaceSpec
 from cleanroom.backends.embedded.path_map import PathMap
+from cleanroom.core.locations import cache_folder
 from cleanroom.core.paths import is_within
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import GIB, MIB
@@ -313,7 +314,7 @@ def _host_network(home: str) -> HostNetwork:
     """
     user = os.geteuid()
     run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}"
-    known = control_sockets.known(run, home, os.environ)
+    known = control_sockets.known(run, home, str(cache_folder(os.environ)), os.environ)
     controls = list(dict.fromkeys((*known, *map(_really, known))))  # under both names
     return {"resolvers": _resolvers(), "first_port": _first_port(), "controls": controls}
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-# A folder's slash stands for all in it. `{run}` is the user's runtime folder, `{home}` the home.
+# A folder's slash stands for all in it. `{run}` is the user's runtime folder, `{home}` the home,
+# `{cache}` our own.
 CONTAINER_ENGINES = (
     "/run/docker.sock",
     "/run/podman/",
@@ -56,7 +57,10 @@ SESSIONS = (
     "{home}/.1password/",
     "{home}/.config/Code/",
 )
-ALWAYS = (*CONTAINER_ENGINES, *SERVICE_MANAGERS, *SESSIONS)
+# Of runs that are paused (shells, decisions) and servers of services (passwords, their end).
+# Who is at the other end does not tell them a phase from a person: the warden connects for it.
+ENGINE = ("{cache}/",)
+ALWAYS = (*CONTAINER_ENGINES, *SERVICE_MANAGERS, *SESSIONS, *ENGINE)
 
 # Variables of the caller that name such a socket: a path, one after a scheme, or one of several.
 VARIABLES = (
@@ -85,12 +89,16 @@ VARIABLES = (
 )
 
 
-def known(run: str, home: str, caller: Mapping[str, str]) -> list[str]:
-    """All of them for a caller with this runtime folder, home and environment.
+def known(run: str, home: str, cache: str, caller: Mapping[str, str]) -> list[str]:
+    """All of them for a caller with this runtime folder, home, cache of ours and environment.
 
     Paths are absolute; without a home those in it are left out.
     """
-    filled = [path.format(run=run, home=home) for path in ALWAYS if home or "{home}" not in path]
+    filled = [
+        path.format(run=run, home=home, cache=cache)
+        for path in ALWAYS
+        if home or "{home}" not in path
+    ]
     return [*filled, *named(caller)]
 
 
