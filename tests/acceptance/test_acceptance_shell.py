@@ -104,6 +104,28 @@ def test_a_shell_that_is_killed_leaves_nothing_and_gives_the_terminal_back(
         assert terminal.modes() == before
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_shell_ends_with_its_terminal_also_where_no_signal_says_so(
+    project: Project, paused: bool
+):
+    """After `trap '' HUP` a closed window is only the end of what is typed: else the shell, its
+    environment and its services would stay for a day, or a pause beyond its time.
+    """
+    project.write({"test": "false"})
+    words = WORDS
+    if paused:
+        assert project.run("run", *WORDS[1:], "--pause").returncode == 77
+        words = ("shell",)
+    ignored = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    with at_terminal(project, *words, before=ignored) as terminal:
+        opened(terminal)
+        terminal.hang_up()
+        terminal.process.wait(timeout=30)
+    if paused:
+        assert project.run("retry", "--end").returncode == 1
+    assert project.settled() == {}
+
+
 def test_what_runs_in_a_shell_cannot_type_into_the_callers_terminal(project: Project):
     """Its terminal is its own: what it puts into its input (TIOCSTI) stays there."""
     code = "import fcntl, termios; [fcntl.ioctl(0, termios.TIOCSTI, bytes([c])) for c in b'id']"

@@ -21,13 +21,15 @@ SECONDS = 30.0
 class TerminalCommand:
     """A command whose three streams are a terminal of 30 rows and 100 columns."""
 
-    def __init__(self, project: Project, *words: str) -> None:
+    def __init__(self, project: Project, *words: str, before: str = "") -> None:
         self.ours, self.theirs = os.openpty()
+        self._open = [self.ours, self.theirs]
         self.resize(30, 100)
         self.seen = ""
         project.caller |= {"TERM": "xterm-256color"}
         self.process = project.started(
             *words,
+            before=before,
             stdin=self.theirs,
             stdout=self.theirs,
             stderr=self.theirs,
@@ -71,18 +73,25 @@ class TerminalCommand:
                 self.seen += os.read(self.ours, 65536).decode(errors="replace")
         return self.process.wait()
 
+    def hang_up(self) -> None:
+        """The terminal is gone, as when its window is closed."""
+        while self._open:
+            os.close(self._open.pop())
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self.ours)
-        os.close(self.theirs)
+        self.hang_up()
 
 
 @contextmanager
-def at_terminal(project: Project, *words: str) -> Iterator[TerminalCommand]:
-    """Start the command at a terminal, and end it if the test does not."""
-    command = TerminalCommand(project, *words)
+def at_terminal(project: Project, *words: str, before: str = "") -> Iterator[TerminalCommand]:
+    """Start the command at a terminal, and end it if the test does not.
+
+    `before`: Python that it runs first.
+    """
+    command = TerminalCommand(project, *words, before=before)
     try:
         yield command
     finally:

@@ -184,14 +184,15 @@ def bridged(ours: int) -> Iterator[None]:
 
 
 def _copy(typed: int, shown: int, ours: int, waking: int) -> None:
-    """Copy until `waking` ends, then what is there still."""
+    """Copy until `waking` ends, then what is there still; or until the terminal is gone."""
     pending = b""
     sources = [typed, ours, waking]
     while True:
         waiting = [source for source in sources if source != typed or not pending]
         readable, writable, _ = select.select(waiting, [ours] if pending else [], [])
         if typed in readable and not (pending := _read(typed)):
-            sources.remove(typed)
+            _hang_up(ours)  # raw modes know no other end: nobody types and looks any more
+            return
         if ours in writable:
             pending = pending[_write(ours, pending) :]
         if ours in readable:
@@ -200,6 +201,13 @@ def _copy(typed: int, shown: int, ours: int, waking: int) -> None:
                 return
         elif waking in readable:
             return
+
+
+def _hang_up(ours: int) -> None:
+    """End the pseudo-terminal, so that what runs on it gets SIGHUP; the number stays taken."""
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, ours, inheritable=False)
+    os.close(null)
 
 
 def _read(descriptor: int) -> bytes:
