@@ -133,6 +133,20 @@ def test_the_commands_own_output_starts_no_run(
     assert watching.wait(20) == 0
 
 
+def test_what_a_phase_wrote_to_the_project_itself_starts_no_run(
+    watching: subprocess.Popen[bytes], project: Path, said: Path
+) -> None:
+    """Another text each time, as of a log with times in it: it would run for ever."""
+    wait_for_runs(said, 1)
+    make = MAKE.replace("cat value.txt", "date +%N")
+    (project / "make.toml").write_text(make + '[cleanroom]\npolicy = "Low"\n')
+    assert "changed: make.toml; running again" in wait_for_runs(said, 2)
+    time.sleep(1.5)
+    assert said.read_text().count("running again") == 1
+    watching.send_signal(signal.SIGTERM)
+    assert watching.wait(20) == 0
+
+
 @pytest.mark.parametrize("words", [["--pause"], ["--output", "json"], ["--output", "github"]])
 def test_what_makes_no_sense_together_is_refused(
     words: list[str], project: Path, monkeypatch: pytest.MonkeyPatch

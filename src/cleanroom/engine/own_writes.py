@@ -26,7 +26,7 @@ class OwnWrites(NamedTuple):
 
     # absolute path -> its state right after; None: removed
     stamps: dict[str, Stamp | None]
-    # a phase ran on the host, and may have written anything
+    # a phase ran on the host or in the project itself, and may have written anything
     anything: bool = False
 
 
@@ -49,7 +49,9 @@ def tell_written(root: str, paths: Iterable[str]) -> None:
 
 
 def tell_anything() -> None:
-    """Tell that a command on the host may have written anything, if somebody listens."""
+    """Tell that a command on the host, or one that writes to the project itself, may have written
+    anything, if somebody listens.
+    """
     if _DESCRIPTOR.get() >= 0:
         _tell([json.dumps([_ANYTHING, None])])
 

@@ -17,6 +17,7 @@ import msgspec
 
 from cleanroom.backends.base import Environment, EnvironmentSpec, ExecResult, Workspace
 from cleanroom.core.text import written_out_on_one_line
+from cleanroom.engine.own_writes import tell_anything
 from cleanroom.engine.phases import built_programs, hidden_programs, span_receiver
 from cleanroom.engine.phases.commands import CommandExecutor, run_commands
 from cleanroom.engine.phases.current_phase import CurrentPhase, phase_attributes, phase_subject
@@ -204,6 +205,8 @@ class PhaseRunner:
                 # Services became ready while the environment was made and proven.
                 await self._supervisor.wait_ready(phase.services)
                 executor = await self._executor(phase, observed.environment)
+                if phase.policy.in_place:
+                    tell_anything()
                 await run_commands(self._context, current, executor, results)
                 again = await self._pause(current, observed, results)
                 await self._report_left_over(current, observed)
