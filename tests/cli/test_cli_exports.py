@@ -97,6 +97,28 @@ def test_a_name_that_is_a_command_or_decides_about_code_is_not_offered(name: str
         "https_proxy",
         "HTTPS_PROXY",
         "SSL_CERT_FILE",
+        "PYTEST_PLUGINS",
+        "PYTEST_ADDOPTS",
+        "VIMRUNTIME",
+        "EMACSLOADPATH",
+        "LESS",
+        "AWS_PAGER",
+        "SUDO_EDITOR",
+        "GEM_HOME",
+        "BUNDLE_GEMFILE",
+        "COMPOSER_HOME",
+        "VIRTUAL_ENV",
+        "TCLLIBPATH",
+        "CMAKE_TOOLCHAIN_FILE",
+        "ANSIBLE_CONFIG",
+        "TF_CLI_CONFIG_FILE",
+        "FZF_DEFAULT_COMMAND",
+        "COMPOSE_FILE",
+        "GTK_MODULES",
+        "QT_PLUGIN_PATH",
+        "GIO_EXTRA_MODULES",
+        "KRB5_CONFIG",
+        "SASL_PATH",
     ],
 )
 def test_a_name_by_which_a_usual_program_runs_code_is_not_offered(name: str):
@@ -104,7 +126,7 @@ def test_a_name_by_which_a_usual_program_runs_code_is_not_offered(name: str):
     assert not is_offered(name)
 
 
-@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "MYSQL_HOST", "PGPASSWORD", "REDIS_URL"])
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "MYSQL_HOST", "PGPASSWORD", "TF_VAR_a"])
 def test_a_name_of_clients_of_services_is_offered(name: str):
     assert is_offered(name)
 
