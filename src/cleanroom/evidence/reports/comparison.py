@@ -164,6 +164,8 @@ def _differences(earlier: _Facts, later: _Facts) -> Iterator[Difference]:
 
 def _facts(recorded: Recorded) -> _Facts:
     facts: _Facts = {}
+    # The last number of each: looked for from the first, the time is the square of a hostile plan.
+    numbers: dict[tuple[str, str], int] = {}
     for part, name, fact in (
         *_run_facts(recorded.result),
         *_phase_facts(recorded.result),
@@ -171,10 +173,10 @@ def _facts(recorded: Recorded) -> _Facts:
         *_dependency_facts(recorded.sets or ()),
         *_plan_facts(recorded.plan),
     ):
-        key, number = (part, name), 1
+        key = (part, name)
         while key in facts:  # a hook runs more than once
-            number += 1
-            key = (part, f"{name} #{number}")
+            numbers[part, name] = numbers.get((part, name), 1) + 1
+            key = (part, f"{name} #{numbers[part, name]}")
         facts[key] = fact
     return facts
 
