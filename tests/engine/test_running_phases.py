@@ -424,6 +424,30 @@ async def test_processes_left_running_are_named():
     assert outcome.result.exit_code == 0
 
 
+async def test_a_process_that_ends_by_itself_soon_after_is_not_named():
+    """As multiprocessing's helpers do once what started them has ended."""
+
+    async def helped(inside: Inside) -> int:
+        inside.leave("resource-tracker", seconds=0.1)
+        inside.leave("ssh-agent")
+        return 0
+
+    async def only_helped(inside: Inside) -> int:
+        inside.leave("resource-tracker", seconds=0.1)
+        return 0
+
+    outcome = await run_plan(plan(phase("test", "helped")), backend(helped=helped))
+    (note,) = left_running(outcome)
+    assert "ssh-agent" in note
+    assert "resource-tracker" not in note
+    outcome = await run_plan(plan(phase("test", "only")), backend(only=only_helped))
+    assert left_running(outcome) == []
+
+
+def left_running(outcome) -> list[str]:
+    return [note for note in outcome.result.notes if "left processes running" in note]
+
+
 async def test_the_environment_is_rebuilt():
     """A phase sees what is fixed, set and passed, and nothing else of its caller."""
     seen: dict[str, str] = {}

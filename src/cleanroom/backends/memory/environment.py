@@ -102,7 +102,8 @@ class MemoryEnvironment:
 
     async def left_over(self) -> tuple[Leftover, ...]:
         await self._calls.call("left_over")
-        return tuple(self._state.leftovers)
+        now = anyio.current_time()
+        return tuple(leftover for leftover, ends in self._state.leftovers if now < ends)
 
     async def kill(self) -> None:
         await self._calls.call("kill")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -28,8 +29,8 @@ class EnvironmentState:
         # attempts that nobody has read yet, and the event that is set with each
         self.attempts: deque[Attempt] = deque()
         self.attempted = anyio.Event()
-        # processes that outlive their commands
-        self.leftovers: list[Leftover] = []
+        # processes that outlive their commands, and the time at which each ends by itself
+        self.leftovers: list[tuple[Leftover, float]] = []
 
 
 class Inside:
@@ -55,9 +56,10 @@ class Inside:
         )
         self.environment.attempted.set()
 
-    def leave(self, name: str) -> None:
-        """Leave a process running."""
-        self.environment.leftovers.append(Leftover(kind="process", name=name))
+    def leave(self, name: str, seconds: float = math.inf) -> None:
+        """Leave a process running that ends by itself after so long."""
+        ends = anyio.current_time() + seconds
+        self.environment.leftovers.append((Leftover(kind="process", name=name), ends))
 
     def read_file(self, path: str) -> bytes | None:
         return self._layers().read(path)

@@ -57,6 +57,9 @@ from cleanroom.model.plan import Workspace as PlannedWorkspace
 READER = "reader"  # the subscription of `Engine.events`
 SHOWN_SECONDS = 1.0  # a reader that has stopped is not waited for
 NAMED_MAX = 5  # processes that one message names
+# Helpers end by themselves once what started them has: multiprocessing's, a session's message bus.
+ENDING_SECONDS = 0.25
+_LOOK_SECONDS = 0.02
 _UNEXPLAINED = (FAILED_COMMAND, BROKE_POLICY)  # codes that say what happened, and not why
 
 Remember = Callable[[Sequence[str]], Awaitable[Remembered]]  # takes the paths that were written
@@ -308,8 +311,12 @@ class PhaseRunner:
             )
 
     async def _report_left_over(self, current: CurrentPhase, observed: ObservedEnvironment) -> None:
-        """Warn of processes that the commands left running."""
+        """Warn of processes that the commands left running, and that do not end by themselves."""
         left = await observed.environment.left_over()
+        with anyio.move_on_after(ENDING_SECONDS):
+            while left:
+                await anyio.sleep(_LOOK_SECONDS)
+                left = await observed.environment.left_over()
         if not left:
             return
         names = ", ".join(

@@ -92,7 +92,8 @@ CODES = (
         "CR-PHASE-007",
         title="the phase left processes running",
         text="""
-            Its commands had ended and processes that they had started were still there.
+            Its commands had ended and processes that they had started were still there a quarter of
+            a second later.
             They were ended with the environment.
             Wait for background processes at the end of the command, or make them services.
         """,
