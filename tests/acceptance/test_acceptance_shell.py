@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.command_harness import Project
+from support.command_harness import Project, command, descendants
 from support.terminal_command import TerminalCommand, at_terminal, without_terminal
+from support.tiers_harness import wait_until
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -26,6 +28,16 @@ WORDS = ("shell", "test", "--backend", "embedded")
 def opened(terminal: TerminalCommand) -> None:
     terminal.wait(PROMPT)
     terminal.wait("$ ")
+
+
+def is_in_foreground(run: subprocess.Popen[bytes], words: str) -> bool:
+    """Whether a job below the run has the terminal, and is not stopped."""
+    for pid in descendants(run.pid):
+        if words in command(pid):
+            # proc_pid_stat(5): state, ppid, pgrp, session, tty_nr, tpgid
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return fields[0] == "S" and fields[2] == fields[5]
+    return False
 
 
 def result_of(project: Project) -> dict[str, Any]:
@@ -78,6 +90,8 @@ def test_a_shell_has_job_control_and_the_terminals_size(project: Project):
         terminal.type("\x1a")
         terminal.wait("Stopped")
         terminal.run("fg", end="sleep 1000\r\n")
+        # The shell says so first, and gives the terminal and goes on with the job afterwards.
+        assert wait_until(lambda: is_in_foreground(terminal.process, "sleep 1000"))
         terminal.type("\x03")
         terminal.wait("$ ")
         assert "130" in terminal.run("echo $?")
