@@ -264,3 +264,32 @@ def test_a_declared_host_is_reached_and_nothing_beside_it(
     ]
     assert ("declared.example.org", 9444, "out.py") in seen, seen
     assert (answer.result["ledger"]["left"], labelled(engine, answer.result["run_id"])) == ([], [])
+
+
+CLIENTS = (
+    "set -e; version=$(psql -XAtc 'SHOW server_version');"
+    ' for name in psql pg_dump pg_restore createdb; do $name --version | grep -F "$version"; done;'
+    " psql -Xqc 'CREATE TABLE item (id int)'; pg_dump | grep -q 'CREATE TABLE public.item';"
+    " createdb second; pg_dump -Fc | pg_restore -d second"
+)
+
+
+def test_a_phase_has_the_clients_of_the_servers_image(engine: EngineName, project: Project):
+    """With the libraries that they need, of which the phase's own image has none."""
+    require(engine, "cleanroom/postgres")
+    project.write({"test": f"! ls /usr/lib/*/libpq.so*; {CLIENTS}"}, containers='["postgres"]')
+    project.add(f'[cleanroom]\nimage = "{IMAGE}"\n')
+    # the second run has the data that the first one has prepared
+    for _ in range(2):
+        answer = ran(project, engine)
+        assert answer.code == 0, answer.err
+
+
+def test_clients_of_the_phases_own_image_go_before(engine: EngineName, project: Project):
+    """What somebody put into an image is what they want."""
+    require(engine, "cleanroom/postgres")
+    command = "case $(command -v psql) in /usr/lib/*) ;; *) exit 9 ;; esac"
+    project.write({"test": command}, containers='["postgres"]')
+    project.add('[cleanroom]\nimage = "cleanroom/postgres"\n')
+    answer = ran(project, engine)
+    assert answer.code == 0, answer.err

@@ -95,6 +95,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     egress: tuple[EgressRule, ...] = ()
     hosts: dict[str, str] = {}  # further names -> address for the hosts file
     image: str = ""
+    # folders that end the image's own PATH, where `variables` have none
+    search_last: tuple[str, ...] = ()
     # it has the host's system where others have that of an image
     on_host: bool = False
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one

@@ -19,7 +19,7 @@ from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import ServiceSpec
 from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, clients_folder, run_folder
 from cleanroom.services.certificates import Certificate, local_certificate
-from cleanroom.services.clients import link_clients
+from cleanroom.services.clients import COPY_CLIENTS, link_clients
 from cleanroom.services.common import (
     base_variables,
     fact_names,
@@ -30,7 +30,7 @@ from cleanroom.services.common import (
     server_fields,
 )
 from cleanroom.services.postgres_init import InitFile, prepare_lines
-from cleanroom.services.programs import Programs
+from cleanroom.services.programs import POSTGRES_CLIENTS, Programs
 from cleanroom.services.templates import TemplateCache
 
 PORT = 5432
@@ -39,6 +39,8 @@ SUPERUSER = "postgres"
 # A folder below DATA: initdb wants to own it and to set its mode,
 # which it may not be able to do with a mount point.
 CLUSTER = f"{DATA}/cluster"
+# The clients of an image, for phases that run in another one.
+COPIED_CLIENTS = f"{DATA}/clients"
 TEMPLATE_FORMAT = "2"  # to be raised when what `prepare` makes changes
 
 RESERVED = frozenset(
@@ -120,7 +122,14 @@ kill -INT $pid
 wait $pid || status=$?
 exit $status
 """
-
+# In place of the last line. Without clients a phase has what its own image has.
+PREPARE_CLIENTS = (
+    COPY_CLIENTS
+    + """\
+(copy_clients $COPIED $SHOWN "$server" $NAMES) 2>/dev/null || mkdir -p $COPIED
+exit $status
+"""
+)
 
 # A server that was killed leaves lock files with its process id.
 # In a new environment that number may be some other process's.
@@ -188,11 +197,20 @@ def recipe(
         createdb=spec.createdb,
         undivided=_is_undivided(spec, programs),
         prepare_inputs=tuple(file.dump for file in init if file.dump),
-        clients=link_clients(
-            cache.folder / "clients",
-            programs.clients,
-            {ROOT_CERTIFICATE: certificate.certificate} if certificate else {},
-        ),
+        clients=_clients(programs, certificate, cache, key),
+    )
+
+
+def _clients(
+    programs: Programs, certificate: Certificate | None, cache: TemplateCache, key: str
+) -> str:
+    """The host's folder of the server's clients; those of an image are part of the template."""
+    if programs.source == "image" and certificate is None:
+        return str(cache.data_folder(key) / COPIED_CLIENTS.removeprefix(f"{DATA}/"))
+    return link_clients(
+        cache.folder / "clients",
+        programs.clients,
+        {ROOT_CERTIFICATE: certificate.certificate} if certificate else {},
     )
 
 
@@ -245,6 +263,7 @@ def _template_key(
         spec.databases,
         [(file.name, file.text, file.digest) for file in init],
         cache_identity,
+        *((PREPARE_CLIENTS,) if programs.source == "image" else ()),
     )
     return hashlib.sha256(msgspec.json.encode(ingredients)).hexdigest()
 
@@ -301,14 +320,20 @@ def _prepare(spec: ServiceSpec, programs: Programs, init: Sequence[InitFile]) ->
     options = ["--no-data-checksums"] if programs.major >= 18 else []
     restore = programs.clients.get("pg_restore", "pg_restore")
     lines = prepare_lines(init, PRIVATE, f"-U {ROLE} -d {DATABASE}", restore)
+    script = PREPARE
+    if programs.source == "image":
+        script = PREPARE.removesuffix("exit $status\n") + PREPARE_CLIENTS
     values = {
+        "$COPIED": COPIED_CLIENTS,
+        "$SHOWN": clients_folder(spec.name),
+        "$NAMES": " ".join(POSTGRES_CLIENTS),
         "$CLUSTER": CLUSTER,
         "$PRIVATE": PRIVATE,
         "$SUPERUSER": SUPERUSER,
         "$INITDB_OPTIONS": shlex.join([*options, *spec.initdb]),
         "$INIT": "\n".join(lines),
     }
-    return re.sub(r"\$[A-Z_]+", lambda match: values[match.group()], PREPARE)
+    return re.sub(r"\$[A-Z_]+", lambda match: values[match.group()], script)
 
 
 def _check_initdb(spec: ServiceSpec) -> None:

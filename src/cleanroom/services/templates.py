@@ -61,6 +61,10 @@ class TemplateCache:
         self.folder = folder
         self.limit_bytes = limit_bytes
 
+    def data_folder(self, key: str) -> Path:
+        """Where the data of a template is once it is complete."""
+        return self._template(key) / "data"
+
     def lookup(self, key: str) -> Path | None:
         """The data folder of a complete template, marked as used now; None where there is none.
 
@@ -75,7 +79,7 @@ class TemplateCache:
                 self._discard(template)
                 return None
             os.utime(template / "complete.json")
-        return template / "data"
+        return self.data_folder(key)
 
     @contextmanager
     def building(

@@ -59,7 +59,7 @@ class ContainerTier(LayeredTier):
         await anyio.to_thread.run_sync(_make_socket_folder, root)
         await self._machinery.keeper.wait_up()
         if "PATH" not in spec.variables:
-            spec.variables["PATH"] = image.path
+            spec.variables["PATH"] = ":".join((image.path, *spec.search_last))
         homes = self._machinery.facts.cgroup_homes()
         identity = identity_of(spec)
         sandbox = create_request.describe(spec, identity, homes, stack, root, cache)

@@ -57,6 +57,7 @@ def environment_spec(
         port_forwards=services.port_forwards,
         egress=tuple(_egress_rule(phase.policy, entry) for entry in phase.policy.egress),
         image=phase.image,
+        search_last=services.path,
         home=_home_cache(context, phase.policy),
         seed=context.plan.seed,
         emptied=tuple(f for f in context.plan.tool_credentials if _lies_in(f, tools)),

@@ -12,6 +12,7 @@ import itertools
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup
@@ -113,12 +114,12 @@ class Supervisor:
             )
             for service in running
         )
-        recipes = [service.recipe for service in running]
+        recipes = [service.recipe for service in running if _has_clients(service.recipe)]
         return ServiceAccess(
             port_forwards,
             (*mounts, *client_mounts(recipes)),
             phase_variables([service.recipe for service in chosen]),
-            tuple(clients_folder(recipe.name) for recipe in recipes if recipe.clients),
+            tuple(clients_folder(recipe.name) for recipe in recipes),
         )
 
     async def ready_environment(self, name: str) -> Environment:
@@ -323,3 +324,11 @@ async def supervise(
         finally:
             await supervisor.stop()
             tasks.cancel_scope.cancel()
+
+
+def _has_clients(recipe: Recipe) -> bool:
+    """Whether there are client programs for phases.
+
+    Those of an image are part of the template, which a pool's server may outlive in the cache.
+    """
+    return bool(recipe.clients) and Path(recipe.clients).is_dir()
