@@ -80,6 +80,22 @@ def test_what_migrations_create_and_the_server_lacks_is_said_before_any_phase(pr
     assert answer.err.index("CR-SERVICE-035") < answer.err.index("phase test")
 
 
+def test_an_extension_for_superusers_only_is_said_before_the_server_refuses_it(project: Project):
+    """The warning is true: with what it says, and only so, the migration runs."""
+    (project.root / "migrations").mkdir()
+    (project.root / "migrations/1.sql").write_text("CREATE EXTENSION pg_stat_statements;\n")
+    project.write(
+        {"test": "psql -Xqv ON_ERROR_STOP=1 -f migrations/1.sql"}, containers='["postgres"]'
+    )
+    refused = project.call("run", "test")
+    project.add("[cleanroom.services.postgres]\nsuperuser = true\n")
+    allowed = project.call("run", "test")
+
+    said = "migrations/1.sql:1: pg_stat_statements"
+    assert (refused.result["outcome"], said in refused.err) == ("failed", True), refused.err
+    assert (allowed.result["outcome"], said in allowed.err) == ("passed", False), allowed.err
+
+
 API = """#!/usr/bin/python3
 import http.server, os, socket
 class Handler(http.server.BaseHTTPRequestHandler):

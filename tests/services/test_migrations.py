@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,6 +174,30 @@ def test_a_warning_names_file_line_extension_and_what_there_is(tmp_path: Path):
     assert len(found) == 1
     assert "service 'one'" in found[0]
     assert "create: migrations/1.sql:2: b; it has plpgsql, a; " in found[0]
+
+
+def test_an_extension_that_only_a_superuser_may_create_is_said(tmp_path: Path):
+    """As the control files of the server say; a role that is one may create all."""
+    (tmp_path / "pg/bin").mkdir(parents=True)
+    write(
+        tmp_path / "pg/share/postgresql/extension",
+        {"free.control": "trusted = true\n", "bound.control": "comment = 'trusted = true'\n"},
+    )
+    text = "CREATE EXTENSION free;\nCREATE EXTENSION bound;\n"
+    write(tmp_path / "project", {"migrations/1.sql": text + 'CREATE EXTENSION "../bound";'})
+
+    def warnings(*, superuser: bool) -> tuple[str, ...]:
+        one = msgspec.structs.replace(
+            recipe("one", "free", "bound", "../bound"),
+            server=str(tmp_path / "pg/bin/postgres"),
+            superuser=superuser,
+        )
+        root = str(tmp_path / "project")
+        return migration_warnings([one], root=root, caller={}, ignored=nothing)
+
+    (said,) = warnings(superuser=False)
+    assert "only a superuser create: migrations/1.sql:2: bound; superuser = true" in said
+    assert warnings(superuser=True) == ()
 
 
 def test_files_that_are_no_part_of_the_project_are_not_spoken_of(tmp_path: Path):

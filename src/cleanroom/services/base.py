@@ -97,6 +97,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         str, ...
     ] = ()  # services that are ready before it starts, and that it reaches
     replica_of: str = ""  # the declared service that it is a further one of
+    superuser: bool = False  # the phases' role is one
     # a pool lends the server to one run at a time: runs could not be kept apart in it
     undivided: bool = False
     # files and folders of the host that `prepare` reads, shown to it at their own paths

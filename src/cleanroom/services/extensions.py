@@ -7,7 +7,7 @@ dump contain no statement.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -82,14 +82,27 @@ def migration_warning(
     missing = [each for each in created if each.name not in recipe.extensions]
     if not missing:
         return ""
-    places = [f"{each.file}:{each.line}: {each.name}" for each in missing[:PLACES_MAX]]
-    if len(missing) > PLACES_MAX:
-        places.append(f"and {len(missing) - PLACES_MAX} more")
     return (
         f"service {recipe.name!r}: this server, PostgreSQL {recipe.version} ({recipe.server}), "
-        f"lacks extensions that files of the project create: {'; '.join(places)}; "
+        f"lacks extensions that files of the project create: {_places(missing)}; "
         f"it has {_shown(recipe.extensions)}; "
         f"{_hint(recipe.name, {each.name for each in created}, others)}"
+    )
+
+
+def superuser_warning(
+    recipe: Recipe, created: Sequence[CreatedExtension], untrusted: Collection[str]
+) -> str:
+    """What is said of files that create extensions which the phases' role may not create; ""
+    where there are none.
+    """
+    refused = [each for each in created if each.name in untrusted]
+    if not refused:
+        return ""
+    return (
+        f"service {recipe.name!r}: files of the project create extensions that PostgreSQL lets "
+        f"only a superuser create: {_places(refused)}; superuser = true under "
+        f"[cleanroom.services.{recipe.name}] makes the phases' role one"
     )
 
 
@@ -144,6 +157,13 @@ def _hint(service: str, asked: set[str], others: Iterable[Programs]) -> str:
     if asked & {"pgcrypto", "uuid-ossp"}:
         parts.append("gen_random_uuid() and sha256() need no extension")
     return "; ".join(parts)
+
+
+def _places(created: Sequence[CreatedExtension]) -> str:
+    shown = [f"{each.file}:{each.line}: {each.name}" for each in created[:PLACES_MAX]]
+    if len(created) > PLACES_MAX:
+        shown.append(f"and {len(created) - PLACES_MAX} more")
+    return "; ".join(shown)
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -22,9 +22,10 @@ from cleanroom.services.extensions import (
     CreatedExtension,
     created_extensions,
     migration_warning,
+    superuser_warning,
     with_lines,
 )
-from cleanroom.services.programs import Programs, all_postgres
+from cleanroom.services.programs import Programs, all_postgres, untrusted_extensions
 
 # Of folders and files, the upper ones first; a large project has 50,000.
 ENTRIES_MAX = 100_000
@@ -101,27 +102,41 @@ def migration_warnings(
     caller: Mapping[str, str],
     ignored: Callable[[Collection[str]], Collection[str]],
 ) -> tuple[str, ...]:
-    """A sentence for each server that lacks extensions which files of the project create. Blocks.
+    """What is said of files of the project that create what a server lacks, or what its phases'
+    role may not create. Blocks.
 
     Without a PostgreSQL whose extensions are known nothing is looked at.
     `ignored` says which of some files are no part of the project; it is asked about those only
-    that create what is lacking.
+    of which something would be said.
     """
     servers = [recipe for recipe in recipes if recipe.extensions is not None]
     if not servers:
         return ()
     created = created_in_project(root)
-    had = [set(recipe.extensions or ()) for recipe in servers]
-    lacking = {each.file for each in created if any(each.name not in names for names in had)}
-    if not lacking:
+    untrusted = [_untrusted(recipe, created) for recipe in servers]
+    said = {
+        each.file
+        for recipe, names in zip(servers, untrusted, strict=True)
+        for each in created
+        if each.name in names or each.name not in (recipe.extensions or ())
+    }
+    if not said:
         return ()
-    unwanted = ignored(lacking)
+    unwanted = ignored(said)
     created = tuple(each for each in created if each.file not in unwanted)
-    return tuple(
-        warning
-        for recipe in servers
-        if (warning := migration_warning(recipe, created, _others(recipe, root, caller)))
-    )
+    found = []
+    for recipe, names in zip(servers, untrusted, strict=True):
+        found.append(migration_warning(recipe, created, _others(recipe, root, caller)))
+        found.append(superuser_warning(recipe, created, names))
+    return tuple(filter(None, found))
+
+
+def _untrusted(recipe: Recipe, created: Sequence[CreatedExtension]) -> Collection[str]:
+    """The names of those that the phases' role may not create."""
+    if recipe.superuser:
+        return ()
+    names = {each.name for each in created}
+    return untrusted_extensions(recipe.server, recipe.version, names)
 
 
 def _others(recipe: Recipe, root: str, caller: Mapping[str, str]) -> Iterator[Programs]:

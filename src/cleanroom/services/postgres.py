@@ -173,6 +173,7 @@ def recipe(
     return Recipe(
         **server_fields(spec, programs),
         extensions=programs.extensions,
+        superuser=spec.superuser,
         variables=_server_variables(spec),
         template_key=key,
         template_secret=secret,

@@ -302,17 +302,39 @@ def _share_and_modules(folder: Path) -> list[Path]:
     return [Path(os.path.realpath(place)) for place in kept]
 
 
+def untrusted_extensions(server: str, version: str, names: Iterable[str]) -> set[str]:
+    """Those of `names` that the server has, and that only a superuser may create."""
+    found = set()
+    folders = list(_extension_folders(Path(server).parent, version))
+    for name in set(names):
+        # it comes from a file of the project, and a path is made of it
+        if not re.fullmatch(r"[\w-]+", name):
+            continue
+        control = next((f for each in folders if (f := each / f"{name}.control").is_file()), None)
+        if control is not None and not _TRUSTED.search(control.read_text(errors="replace")):
+            found.add(name)
+    return found
+
+
+# of an extension's control file; a value is a boolean as PostgreSQL's settings have it
+_TRUSTED = re.compile(r"^\s*trusted\s*=\s*'?(?:true|on|yes|1)\b", re.MULTILINE | re.IGNORECASE)
+
+
 def _extensions(folder: Path, version: str) -> tuple[str, ...] | None:
     """The extensions that the server has: its own folder's, or that of Debian's packages."""
+    for extensions in _extension_folders(folder, version):
+        found = sorted(path.stem for path in extensions.glob("*.control"))
+        if "plpgsql" in found:
+            return tuple(found)
+    return None
+
+
+def _extension_folders(folder: Path, version: str) -> Iterator[Path]:
     major = version.partition(".")[0]
     names = ("postgresql", "pgsql", ".", f"postgresql/{major}")
     shares = [folder.parent / "share" / name for name in names]
     shares += [Path("/usr/share/postgresql") / major, Path("/usr/share/pgsql")]
-    for share in shares:
-        found = sorted(path.stem for path in (share / "extension").glob("*.control"))
-        if "plpgsql" in found:
-            return tuple(found)
-    return None
+    yield from (share / "extension" for share in shares)
 
 
 def _sha256(path: str) -> str:

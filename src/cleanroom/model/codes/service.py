@@ -337,11 +337,12 @@ CODES = (
     ),
     Code(
         "CR-SERVICE-035",
-        title="the server lacks an extension that a migration creates",
+        title="an extension that a migration creates cannot be created here",
         text="""
             A warning before any phase: a migration or an SQL file of the project creates an
-            extension that this PostgreSQL does not bring; the message has file and line, which ones
-            there are, and which other server of this machine has it.
+            extension that this PostgreSQL does not bring, or lets only a superuser create; the
+            message has file and line, which ones there are, and which other server of this machine
+            has it.
             Where a phase runs that file, it will fail there; where none does, nothing is wrong.
             Migrations are known by their folders (`migrations`, `db`, `alembic` and the like), SQL
             files anywhere; what git ignores is left out.
