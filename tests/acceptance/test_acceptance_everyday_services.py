@@ -14,6 +14,7 @@ import pytest
 
 from cleanroom.project.everyday_services import everyday_services
 from support.command_harness import Project
+from support.required_tools import require_or_skip
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -84,7 +85,7 @@ def test_a_phase_that_names_it_can_use_it(project: Project, name: str):
     """Without a table of its own in make.toml; it is ready when the phase's command starts."""
     service = everyday_services()[name]
     if shutil.which(service.needs, path=PATH) is None:
-        pytest.skip(f"{service.needs} is not installed: {service.install}")
+        require_or_skip(service.needs, f"{service.needs} is not installed: {service.install}")
     (project.root / "use.py").write_text(PROGRAMS[name])
     project.write({"test": "/usr/bin/python3 use.py"}, containers=f'["{name}"]')
     if LIBRARIES:
@@ -98,14 +99,12 @@ def test_a_phase_that_names_it_can_use_it(project: Project, name: str):
 
 def test_a_server_that_is_not_there_is_said_with_how_it_comes(project: Project):
     """Before any phase, with a stable code."""
-    project.write({"test": "true"}, containers='["nats"]')
+    project.write({"test": "true"}, containers='["s3"]')
     project.caller["PATH"] = "/nowhere"
-    if shutil.which("nats-server", path="/usr/sbin"):
-        pytest.skip("nats-server is installed")
     answer = project.call("run", "test")
     assert answer.code == 5
     assert "CR-SERVICE-001" in answer.err
-    assert "apt install nats-server" in answer.err
+    assert "pip install 'moto[server,s3]'" in answer.err
 
 
 def test_a_name_that_is_no_service_has_the_close_one(project: Project):
