@@ -226,12 +226,17 @@ class Run:
         recipes: Sequence[Recipe] = self._settings.services.required()
         if self._skipping is not None:
             recipes = await self._skipping.needed_recipes(recipes)
+        await self._name_lacking_extensions(recipes)
+        self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
+        return recipes
+
+    async def _name_lacking_extensions(self, recipes: Sequence[Recipe]) -> None:
+        if all(recipe.extensions is None for recipe in recipes):
+            return
         for warning in await anyio.to_thread.run_sync(
             lacking_extensions, self._plan, recipes, self._settings.caller
         ):
             self._note("warning", warning, "CR-SERVICE-035")
-        self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
-        return recipes
 
     async def _join_server(
         self, stack: AsyncExitStack, backend: Backend, recipes: Sequence[Recipe]

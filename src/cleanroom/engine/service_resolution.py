@@ -46,8 +46,6 @@ def lacking_extensions(
 
     Files that git ignores are copies that tools made, or somebody else's.
     """
-    if all(recipe.extensions is None for recipe in recipes):
-        return ()
     from cleanroom.engine.phases.ignore_files import HostIgnores
     from cleanroom.services.migrations import migration_warnings
 
