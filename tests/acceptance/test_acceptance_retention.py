@@ -15,10 +15,15 @@ from cleanroom.core.beneath import Folder
 from cleanroom.engine.own_folder import run_folders
 from cleanroom.engine.retention import RecordedRun, expired
 from cleanroom.model.errors import ArtifactError
+from cleanroom.model.plan import Retention
 from support.command_harness import Project
 
 DAY_NS = 86_400 * 10**9
 PHASES = st.frozensets(st.sampled_from([("", "build"), ("", "test"), ("web", "test")]))
+
+
+def days(number: int) -> Retention:
+    return Retention(age_seconds=number * DAY_NS / 10**9)
 
 
 def run(name: str, days: int, *passed: str) -> RecordedRun:
@@ -36,29 +41,57 @@ def test_the_newest_run_and_the_last_pass_of_each_phase_stay():
         run("e", 50),
         run("f", 40),
     ]
-    assert expired(runs, -45 * DAY_NS, ()) == ("a", "b", "e")
-    assert expired(runs, -85 * DAY_NS, ()) == ("a",)
+    assert expired(runs, days(45), 0, ()) == ("a", "b", "e")
+    assert expired(runs, days(85), 0, ()) == ("a",)
 
 
 def test_a_run_that_lives_stays():
     """It may be paused, and write nothing for long."""
     runs = [run("a", 9), run("b", 8), run("c", 7)]
-    assert expired(runs, 0, {"a"}) == ("b",)
+    assert expired(runs, days(0), 0, {"a"}) == ("b",)
 
 
-@given(st.lists(st.tuples(st.integers(0, 99), PHASES), max_size=8), st.integers(0, 99))
-def test_no_pass_is_lost(rows: list[tuple[int, frozenset[tuple[str, str]]]], limit: int):
-    """What passed last passed last in what stays too, and removing again removes nothing."""
+def test_what_number_and_size_leave_no_room_for_is_the_oldest():
+    """What has to stay counts, and one that is small does not outlive a younger one that went."""
+    runs = [run("a", 5)._replace(size_bytes=1), run("b", 4, "build"), run("c", 3), run("d", 2)]
+    assert expired(runs, Retention(runs=2), 0, ()) == ("a",)
+    assert expired(runs, Retention(runs=1), 0, ()) == ("a", "c")
+    large = [*runs[:2], runs[2]._replace(size_bytes=9), runs[3]._replace(size_bytes=3)]
+    assert expired(large, Retention(size_bytes=11), 0, ()) == ("a", "c")
+    assert expired(large, Retention(size_bytes=12), 0, ()) == ("a",)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 99), PHASES, st.integers(0, 9)), max_size=8),
+    st.builds(
+        Retention,
+        runs=st.none() | st.integers(1, 9),
+        age_seconds=st.none() | st.integers(0, 99),
+        size_bytes=st.none() | st.integers(0, 40),
+    ),
+)
+def test_no_pass_is_lost(
+    rows: list[tuple[int, frozenset[tuple[str, str]], int]], limits: Retention
+):
+    """What passed last passed last in what stays too, and removing again removes nothing;
+    without limits nothing goes, and with a stricter one at least as much.
+    """
     ordered = sorted(rows, key=lambda row: -row[0])
-    runs = [RecordedRun(str(n), -days, passed) for n, (days, passed) in enumerate(ordered)]
-    gone = expired(runs, -limit, ())
+    runs = [
+        RecordedRun(str(n), -seconds * 10**9, passed, size)
+        for n, (seconds, passed, size) in enumerate(ordered)
+    ]
+    gone = expired(runs, limits, 0, ())
     left = [one for one in runs if one.name not in gone]
 
     def last(among: list[RecordedRun]) -> dict[tuple[str, str], str]:
         return {phase: one.name for one in among for phase in one.passed}
 
     assert last(left) == last(runs)
-    assert expired(left, -limit, ()) == ()
+    assert expired(left, limits, 0, ()) == ()
+    assert set(expired(runs, Retention(), 0, ())) == set()
+    stricter = Retention(runs=1, age_seconds=limits.age_seconds, size_bytes=limits.size_bytes)
+    assert set(gone) <= set(expired(runs, stricter, 0, ()))
 
 
 # --- with records of real runs
@@ -186,3 +219,48 @@ def test_a_project_without_runs_has_nothing_to_lose(tmp_path: Path):
     """Not even a folder of ours."""
     assert engine.remove_expired(tmp_path, 1.0, caller={"HOME": str(tmp_path)}) == ((), 0)
     assert os.listdir(tmp_path) == []
+
+
+# --- by settings, at the end of each run
+
+
+def limited(project: Project, limits: str) -> None:
+    project.write({"test": "true"})
+    project.add(f"\n[cleanroom.retention]\n{limits}\n")
+
+
+@pytest.mark.sandbox
+def test_a_run_removes_what_its_project_keeps_no_longer(project: Project, recorded: list[str]):
+    """This run and the last pass of each phase stay; it says so, and the audit log verifies."""
+    limited(project, 'age = "30d"')
+    said = project.run("run", "test", "--fresh").stderr
+    assert "removed the records of 2 old runs, by [cleanroom.retention]" in said
+    left = engine.list_runs(project.root)
+    assert left[0] == recorded[2]
+    assert len(left) == 2
+    assert "valid" in project.run("audit", "verify").stdout
+    project.add("runs = 1\n")
+    assert "of 2 old runs," in project.run("run", "test", "--fresh").stderr
+    assert len(engine.list_runs(project.root)) == 1
+    assert "valid" in project.run("audit", "verify").stdout
+
+
+@pytest.mark.sandbox
+def test_a_run_that_cannot_remove_records_is_what_it_was(project: Project, recorded: list[str]):
+    """A log that does not match its own chain is left as it is, and a warning says so."""
+    limited(project, "runs = 1")
+    log = project.root / ".ggen/cleanroom/audit/audit.jsonl"
+    text = log.read_text().replace('"kind":"started"', '"kind":"stirred"', 1)
+    log.write_text(text)
+    answer = project.call("run", "test", "--fresh")
+    assert answer.code == 0
+    assert "CR-HISTORY-004" in answer.err
+    assert set(recorded) <= set(engine.list_runs(project.root))
+
+
+@pytest.mark.sandbox
+def test_a_dry_run_removes_no_records(project: Project, recorded: list[str]):
+    """It leaves nothing behind, and takes nothing away."""
+    limited(project, "runs = 1")
+    project.call("run", "test", "--fresh", "--dry-run")
+    assert set(recorded) <= set(engine.list_runs(project.root))

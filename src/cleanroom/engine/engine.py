@@ -51,6 +51,7 @@ from cleanroom.engine.project_folders import (
     refuse_machine,
 )
 from cleanroom.engine.replay import recorded, replayed
+from cleanroom.engine.retention import at_end_of_run
 from cleanroom.engine.run import Run, interrupt_when_ended
 from cleanroom.engine.run_preparation import RunPreparation
 from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
@@ -380,6 +381,7 @@ class Engine:
             make_backend=partial(self._make_backend, journal=partial(Journal.at, own.run)),
             record=None if plan.dry_run else partial(record_outcomes, plan, projects),
             sweep=partial(sweep_all, cache_folder(self._caller)),
+            expire=at_end_of_run(plan, projects, self._caller),
             before_phases=partial(seal_run, plan, tuple(projects), self._caller)
             if self._alone
             else None,
@@ -399,9 +401,8 @@ class Engine:
 
     def _new_bus(self) -> Bus:
         trace_id, parent, sampled = place(self._caller)
-        run_id = new_run_id(self._clock.wall_ns())
         return Bus(
-            run_id,
+            new_run_id(self._clock.wall_ns()),
             self._clock,
             trace_id=trace_id,
             parent_span=parent,

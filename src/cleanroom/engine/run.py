@@ -152,6 +152,7 @@ class Run:
                 with anyio.CancelScope(shield=True):
                     await self._close_account()
                     await self._record_outcomes()
+                    await self._expire_records()
                 self._conclude(span, anyio.current_time() - began)
 
     async def _start_backend_and_run(self, logs: LogSink, span: Span) -> None:
@@ -358,6 +359,20 @@ class Run:
             await anyio.to_thread.run_sync(self._hooks.record, self._account.outcomes)
         except CleanroomError as error:
             self._account.error = self._account.error or error
+
+    async def _expire_records(self) -> None:
+        """Remove records of earlier runs beyond the project's limits; what fails fails no run."""
+        if self._hooks.expire is None:
+            return
+        try:
+            gone = await anyio.to_thread.run_sync(self._hooks.expire)
+        except (CleanroomError, OSError) as error:
+            text = f"records of old runs are kept beyond the limits: {error}"
+            self._note("warning", text, "CR-HISTORY-004")
+            return
+        if gone:
+            count = f"{gone} old run{'s' if gone > 1 else ''}"
+            self._note("info", f"removed the records of {count}, by [cleanroom.retention]")
 
     def _conclude(self, span: Span, duration: float) -> None:
         """Set the exit status that follows from all causes, and the reason for that one."""

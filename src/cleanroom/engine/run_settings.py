@@ -81,6 +81,8 @@ class RunHooks(NamedTuple):
     record: Callable[[Sequence[PhaseOutcome]], None] | None = None
     # removes what killed runs left
     sweep: Callable[[], SweepFindings] | None = None
+    # removes the records beyond the project's limits, and returns of how many runs
+    expire: Callable[[], int] | None = None
     # called when everything but the phases has begun
     before_phases: Callable[[], None] | None = None
 

@@ -134,6 +134,17 @@ class Ignored(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of earlier runs' records a project keeps; None: no limit."""
+
+    runs: int | None = None
+    age_seconds: float | None = None
+    size_bytes: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != Retention()
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of a run, decided before anything starts."""
 
@@ -157,6 +168,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tool_files: tuple[ToolFile, ...] = ()
     # files in their folders that name credentials: shown empty
     tool_credentials: tuple[str, ...] = ()
+    retention: Retention = Retention()
     slo_seconds: float = 20.0
     strict_slo: bool = False
     seed: int = 42

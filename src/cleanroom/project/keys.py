@@ -52,6 +52,7 @@ FORMS: dict[str, str] = {
     "expected": "list of { target, reason }",
     "limits": "table, see below",
     "ready": "table, see below",
+    "retention": "table, see below",
     "services": "table: name -> service, see below",
     "env": "table: environment -> keys of this table",
     "telemetry": "true or false",
@@ -154,6 +155,18 @@ class LimitKeys(msgspec.Struct, frozen=True, kw_only=True):
     grace: Annotated[
         float | None, key("duration", "From the request to end until the kill.", "by level")
     ] = None
+
+
+class RetentionKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """`[cleanroom.retention]`: at the end of each run the records of the oldest runs are removed
+    until all limits hold. The newest run, those under way and the last pass of each phase stay.
+    """
+
+    runs: Annotated[int | None, key("count", "How many runs' records are kept.", "all")] = None
+    age: Annotated[
+        float | None, key("duration", "How long they are kept, such as 30d.", "for ever")
+    ] = None
+    size: Annotated[int | None, key("size", "How much they may take together.", "any")] = None
 
 
 class ReadyKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -309,6 +322,10 @@ class SettingKeys(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     strict_slo: Annotated[
         bool | None, key("flag", "A missed SLO does not pass.", "false", at=PROJECT)
+    ] = None
+    retention: Annotated[
+        RetentionKeys | None,
+        key("retention", "What is kept of earlier runs' records.", "all", at=PROJECT),
     ] = None
     seed: Annotated[int | None, key("seed", "The run's seed.", "42", at=PROJECT)] = None
     limits: Annotated[

@@ -15,6 +15,7 @@ from cleanroom.project.keys import (
     ExpectedKeys,
     LimitKeys,
     ReadyKeys,
+    RetentionKeys,
     ServiceKeys,
     SettingKeys,
     keys_of,
@@ -27,6 +28,7 @@ TABLES: dict[type[msgspec.Struct], str] = {
     EgressKeys: "cleanroom.egress",
     ServiceKeys: "[cleanroom.services.NAME]",
     ReadyKeys: "ready of a service",
+    RetentionKeys: "[cleanroom.retention]",
     ExpectedKeys: "cleanroom.expected",
 }
 

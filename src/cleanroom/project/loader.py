@@ -12,7 +12,15 @@ import msgspec
 
 from cleanroom.core.files import is_missing
 from cleanroom.model.errors import UsageError
-from cleanroom.model.plan import BackendName, Ignored, PhaseRun, Plan, ServiceSpec, Workspace
+from cleanroom.model.plan import (
+    BackendName,
+    Ignored,
+    PhaseRun,
+    Plan,
+    Retention,
+    ServiceSpec,
+    Workspace,
+)
 from cleanroom.model.policy import CONTROLS, Level
 from cleanroom.project import (
     dependencies,
@@ -29,6 +37,7 @@ from cleanroom.project.arguments import with_arguments
 from cleanroom.project.dialects import parse_project
 from cleanroom.project.floor import FLOOR_FILE, read_floor
 from cleanroom.project.idle import idle_interpreter
+from cleanroom.project.keys import RetentionKeys
 from cleanroom.project.order import Step
 from cleanroom.project.phases import Context
 from cleanroom.project.project_file import FILE, PYPROJECT, TABLE, read_project
@@ -262,6 +271,7 @@ def _plan(
         tool_variables=tool_variables(context.caller, all_tools),
         tool_files=version_files(context.caller, all_tools),
         tool_credentials=credential_files(all_tools),
+        retention=_retention(settings.retention),
         slo_seconds=overrides.slo_seconds or settings.slo or _SLO_SECONDS,
         strict_slo=bool(strict),
         seed=_SEED if seed is None else seed,
@@ -275,6 +285,12 @@ def _plan(
         named=_named(context.root, whole, parts),
         fetching=any(layer.settings.egress for part in parts for layer in part.layers.values()),
     )
+
+
+def _retention(keys: RetentionKeys | None) -> Retention:
+    if keys is None:
+        return Retention()
+    return Retention(runs=keys.runs, age_seconds=keys.age, size_bytes=keys.size)
 
 
 def _leading_out(context: Context, tools: Sequence[str]) -> tuple[outward.Outward, ...]:

@@ -34,4 +34,16 @@ CODES = (
         """,
         example="$ cleanroom-engine audit verify",
     ),
+    Code(
+        "CR-HISTORY-004",
+        title="records of old runs are kept beyond the limits",
+        text="""
+            A warning: `[cleanroom.retention]` says how much is kept, and at the end of this run the
+            records beyond it could not be removed; the message says why.
+            The run itself is whole.
+            Where the audit log does not match its own chain nothing is removed, since that would
+            destroy what shows it.
+        """,
+        example="$ cleanroom-engine audit verify && cleanroom-engine sweep --older 30d",
+    ),
 )
