@@ -211,3 +211,26 @@ def test_postgresql_is_there_for_tests_that_evidently_need_it(
     assert made["lifecycle"]["test"].get("cleanroom", {}).get("containers") == containers
     assert made["cleanroom"].get("services") == services
     assert load(tmp_path / "p", caller={}, floor=NO_FLOOR).phases
+
+
+REDIS = 'import os\nBROKER = os.environ["REDIS_URL"]\n'
+FIXTURES = "def shop(cleanroom_postgres, cleanroom_redis): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "containers"),
+    [
+        ({"requirements.txt": "celery[redis]\npytest\n", "shop/tasks.py": REDIS}, ["redis"]),
+        ({"requirements.txt": "redis\npytest\n", "shop/tasks.py": "import redis\n"}, None),
+        ({"requirements.txt": "redis\nfakeredis\npytest\n", "shop/tasks.py": REDIS}, None),
+        ({"requirements.txt": "pytest\n", "shop/tasks.py": REDIS}, None),
+        ({"requirements.txt": "pytest\n", "tests/conftest.py": FIXTURES}, ["postgres", "redis"]),
+    ],
+)
+def test_redis_is_there_for_tests_that_evidently_need_it(
+    tmp_path: Path, files: dict[str, str], containers: list[str] | None
+):
+    """A client is declared and its variable is read; what our own fixtures give is there too."""
+    made = in_make_toml(tmp_path / "p", {**TESTED, **files})
+    assert made["lifecycle"]["test"].get("cleanroom", {}).get("containers") == containers
+    assert load(tmp_path / "p", caller={}, floor=NO_FLOOR).phases

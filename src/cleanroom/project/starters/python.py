@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,10 @@ _SETTINGS_FILES = re.compile(
 _POSTGRES = re.compile(
     r"postgres(?:ql)?(?:\+\w+)?://|django\.db\.backends\.postgresql|[\"']postgresql\+\w+[\"']"
 )
+_KEYVALUE_CLIENTS = frozenset(
+    ("redis", "valkey", "aioredis", "arq", "celery", "django-redis", "dramatiq", "huey", "rq")
+)
+_SOURCES_MOST = 200
 _SKIPPED = r"'(^|/)(\.venv|venv|env|\.tox|\.nox|node_modules)/'"
 
 
@@ -282,14 +287,34 @@ def _uses_pytest(project: _Project) -> bool:
 
 
 def _services(project: _Project) -> tuple[StarterService, ...]:
-    """PostgreSQL, where a driver of it is declared and the settings name it and no other."""
+    """The services that tests evidently need, or ask for by our own fixtures."""
+    names = (name for name in files_below(project.root) if name.endswith(".py"))
+    sources = [read_text(project.root / name) for name in islice(names, _SOURCES_MOST)]
+    needed = {
+        "postgres": _needs_postgres(project) or _occurs("cleanroom_postgres", sources),
+        "redis": _needs_redis(project, sources) or _occurs("cleanroom_redis", sources),
+    }
+    return tuple(StarterService(name=name, keys={}) for name, there in needed.items() if there)
+
+
+def _occurs(word: str, sources: Sequence[str]) -> bool:
+    return any(word in source for source in sources)
+
+
+def _needs_postgres(project: _Project) -> bool:
+    """A driver is declared, and the settings name PostgreSQL and no other."""
     if not _POSTGRES_DRIVERS & project.declared:
-        return ()
+        return False
     names = [name for name in files_below(project.root) if _SETTINGS_FILES.fullmatch(name)]
     texts = [read_text(project.root / name) for name in names[:50]]
-    if any("sqlite" in text for text in texts) or not any(map(_POSTGRES.search, texts)):
-        return ()
-    return (StarterService(name="postgres", keys={}),)
+    return not any("sqlite" in text for text in texts) and any(map(_POSTGRES.search, texts))
+
+
+def _needs_redis(project: _Project, sources: Sequence[str]) -> bool:
+    """A client is declared, no imitation is, and the variable is read by which it is found."""
+    if not _KEYVALUE_CLIENTS & project.declared or "fakeredis" in project.declared:
+        return False
+    return _occurs("REDIS_URL", sources)
 
 
 def _has_scripts(project: _Project) -> bool:
