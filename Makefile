@@ -12,7 +12,7 @@ LET_GO  = $(if $(DEGRADED),$(foreach rule,$(UNHELD),--allow-degraded $(rule)))
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo jaeger ggen peers test check format lint types layers docs bench fuzz setup setup-dev shop locks shim clean
+.PHONY: help demo jaeger ggen peers fixture-peers test check format lint types layers docs bench fuzz setup setup-dev shop locks shim clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s: 2>/dev/null || true
@@ -28,6 +28,9 @@ ggen:  ## the real ggen 1.2.0 that the tests run beside the engine: found, or bu
 
 peers:  ## what the benchmark of containers measures beside the product: testcontainers-python in a venv of its own, Docker Compose built with Go
 	$(PYTHON) scripts/peers.py
+
+fixture-peers: setup-dev  ## what docs/fixtures.md is compared with, for the tests of that page: .venv/fixture-peers
+	[ -e $(VENV)/fixture-peers ] || $(PIP) install --require-hashes --only-binary :all: --target $(VENV)/fixture-peers -r requirements/fixture-peers.txt
 
 test: setup-dev shop  ## run the tests
 	$(BIN)/python -m pytest -n 2 $(TESTS)
@@ -83,6 +86,7 @@ locks: setup-dev  ## pin dependencies again, by hash and without addresses
 	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --extra otlp --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/run.txt
 	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --extra docker --extra otlp --extra otlp-grpc --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/dev.txt
 	echo 'testcontainers[redis]==4.15.0' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/peers.txt
+	printf '%s\n' pytest-databases==0.19.0 pytest-postgresql==10.0.0 pytest-xdist 'psycopg[binary]' redis valkey | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/fixture-peers.txt
 
 shim: setup  ## build pid 1 of containers by hand, which the container backends do on demand
 	$(BIN)/python -m cleanroom.sandbox.shim.build build

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cleanroom
+from support.container_harness import require
 from support.paths import ROOT, TESTS
 
 COMPARISON = TESTS / "fixtures" / "comparison"
@@ -138,8 +139,49 @@ def test_the_column_of_pytest_databases_is_true(tmp_path: Path) -> None:
         "test_pytest_databases.py",
         sys.executable,
         PYTHONPATH=PEERS,
+        PYTEST_PLUGINS="pytest_databases._service",
         DOCKER_HOST=f"unix://{tmp_path}/none",
     )
+
+
+# Its entry point takes what the image of the hub takes: the superuser's password.
+IMAGE, DOCKERFILE = (
+    "cleanroom-tests/hub-postgres",
+    r"""
+FROM cleanroom/postgres
+ENTRYPOINT ["sh", "-ec", "cd /tmp; printf %s \"$POSTGRES_PASSWORD\" > pw; chmod 644 pw; \
+  install -d -o postgres data /var/run/postgresql; b=$(echo /usr/lib/postgresql/*/bin); \
+  as() { setpriv --reuid=postgres --regid=postgres --clear-groups \"$@\"; }; \
+  as $b/initdb -D data -U postgres --auth-local=trust --auth-host=scram-sha-256 --pwfile=pw; \
+  echo host all all all scram-sha-256 >> data/pg_hba.conf; as $b/postgres -D data -h 0.0.0.0"]
+""",
+)
+
+
+@peers
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_column_of_pytest_databases_is_true_with_containers(tmp_path: Path) -> None:
+    """Its own server in Docker; the workers of pytest-xdist share it, each with a database."""
+    require("docker", "cleanroom/postgres")
+    build = ["docker", "build", "-q", "-t", IMAGE, "-"]
+    subprocess.run(build, input=DOCKERFILE, text=True, check=True, capture_output=True)
+    workers = tmp_path / "workers"
+    workers.mkdir()
+    printed = rows(
+        tmp_path,
+        "test_pytest_databases_engine.py",
+        sys.executable,
+        PYTHONPATH=PEERS,
+        PYTEST_PLUGINS="pytest_databases._service,xdist.plugin",
+        PYTEST_ADDOPTS="-n 2",
+        ROWS_IMAGE=IMAGE,
+        ROWS_WORKERS=str(workers),
+    )
+    assert re.search(r"\d+ passed", printed)
+    ports, databases = zip(*(file.read_text().split() for file in workers.iterdir()), strict=True)
+    assert len(set(ports)) == 1
+    assert len(set(databases)) == 2
 
 
 @peers
@@ -149,13 +191,15 @@ def test_the_column_of_pytest_postgresql_is_true(tmp_path: Path, open_tmp_path: 
     if not found:
         pytest.skip("no PostgreSQL of the distribution")
     as_user: tuple[str, ...] = (sys.executable,)
+    peers_folder = Path(PEERS)
     if os.geteuid() == 0:
         open_tmp_path.chmod(0o777)
+        peers_folder = shutil.copytree(PEERS, open_tmp_path / "peers")  # which anybody may read
         nobody = pwd.getpwnam("nobody")  # initdb asks who it is
         ids = (f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}")
         as_user = ("setpriv", *ids, "--clear-groups", "python3")
     variables: Mapping[str, str] = {
-        "PYTHONPATH": PEERS,
+        "PYTHONPATH": str(peers_folder),
         "PYTEST_PLUGINS": "pytest_postgresql.plugin",
         "ROWS_PG_CTL": str(found[-1]),
     }
