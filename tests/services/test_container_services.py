@@ -293,3 +293,22 @@ def test_clients_of_the_phases_own_image_go_before(engine: EngineName, project: 
     project.add('[cleanroom]\nimage = "cleanroom/postgres"\n')
     answer = ran(project, engine)
     assert answer.code == 0, answer.err
+
+
+def test_a_link_in_place_of_the_copied_clients_shows_no_folder_of_the_host(
+    engine: EngineName, project: Project, tmp_path: Path
+):
+    """Init files write to the folder in which the clients lie; here a link would be followed."""
+    require(engine, "cleanroom/postgres")
+    (tmp_path / "psql").write_text("#!/bin/sh\necho of the host\n")
+    (tmp_path / "psql").chmod(0o755)
+    (project.root / "init.sql").write_text(
+        f"\\! rm -rf /var/cleanroom/data/clients; mkdir -p {tmp_path}; "
+        f"ln -s {tmp_path} /var/cleanroom/data/clients\n"
+    )
+    project.write({"test": "psql; ls -R / 2> /dev/null | grep psql"}, containers='["postgres"]')
+    project.add(f'[cleanroom]\nimage = "{IMAGE}"\n')
+    project.add('[cleanroom.services.postgres]\ninit = ["init.sql"]\n')
+    answer = ran(project, engine)
+    assert answer.code == 1, answer.err
+    assert "of the host" not in log(project, answer, "test")

@@ -329,6 +329,8 @@ async def supervise(
 def _has_clients(recipe: Recipe) -> bool:
     """Whether there are client programs for phases.
 
-    Those of an image are part of the template, which a pool's server may outlive in the cache.
+    Those of an image are part of the template, which a pool's server may outlive in the cache, and
+    which the project's init files wrote to: a link in their place would show a folder of the host.
     """
-    return bool(recipe.clients) and Path(recipe.clients).is_dir()
+    folder = Path(recipe.clients)
+    return bool(recipe.clients) and folder.is_dir() and not folder.is_symlink()
