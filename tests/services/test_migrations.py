@@ -87,6 +87,8 @@ def test_no_file_is_too_strange(file: str, text: str):
         *(("", part) for part in ("\nextensions = [", "'", "a(map:", "CREATE EXTENSION ")),
         *((start, " ") for start in ("enable_extension", "CREATE EXTENSION a", "CREATE")),
         ("extensions = [a", "("),
+        ("extensions = [a(", 'map:"" '),
+        ("extensions = [", "a "),
         ("CREATE EXTENSION ", "a"),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -31,6 +32,7 @@ _SQL = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
+FOUND_MAX = 1000  # of the extensions that files create: a hostile file has half a million
 PLACES_MAX = 10  # of the files that create what is missing
 SHOWN_MAX = 60  # of the extensions that there are; a server with all of contrib has about 50
 
@@ -59,10 +61,12 @@ def created_extensions(file: str, text: str) -> tuple[CreatedExtension, ...]:
 def with_lines(
     file: str, text: str, found: Iterable[tuple[str, int]]
 ) -> tuple[CreatedExtension, ...]:
-    """Names that were found in a text, each with its offset, in order."""
+    """Names that were found in a text, each with its offset, in order; of a hostile text the
+    first ones.
+    """
     created: list[CreatedExtension] = []
     line, counted = 1, 0
-    for name, at in found:
+    for name, at in islice(found, FOUND_MAX):
         line += text.count("\n", counted, at)
         counted = at
         created.append(CreatedExtension(name, file, line))

@@ -19,6 +19,7 @@ from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import BackendUnavailable
 from cleanroom.services.base import Recipe
 from cleanroom.services.extensions import (
+    FOUND_MAX,
     CreatedExtension,
     created_extensions,
     migration_warning,
@@ -92,7 +93,8 @@ _LISTED = re.compile(r"""["']([\w-]+)["']""")
 _PRISMA_LIST = re.compile(
     r"^[^\S\n]*extensions[^\S\n]*=[^\S\n]*\[(?P<list>[^\[\]]*+)\]", re.MULTILINE
 )
-_PRISMA_NAME = re.compile(r'(?P<name>\w+)\s*(?:\((?:[^()]*\bmap:\s*"(?P<map>[^"]*)")?[^()]*\))?')
+_PRISMA_NAME = re.compile(r"(?P<name>\w+)\s*+(?:\((?P<options>[^()]*+)\))?")
+_PRISMA_MAP = re.compile(r'\bmap:\s*+"(?P<name>[^"]*)"')
 
 
 def migration_warnings(
@@ -164,7 +166,7 @@ def created_in_project(root: str) -> tuple[CreatedExtension, ...]:
             if b"extension" in content.lower():
                 found += created_in_file(path, content.decode(errors="replace"))
             left -= len(content)
-            if left <= 0:
+            if left <= 0 or len(found) >= FOUND_MAX:
                 break
     return tuple(sorted(found, key=attrgetter("file")))
 
@@ -246,4 +248,6 @@ def _names(match: re.Match[str]) -> list[str]:
 def _of_prisma(text: str) -> Iterator[tuple[str, int]]:
     for declared in _PRISMA_LIST.finditer(text):
         for match in _PRISMA_NAME.finditer(declared["list"]):
-            yield match["map"] or match["name"], declared.start("list") + match.start()
+            mapped = _PRISMA_MAP.search(match["options"] or "")
+            name = mapped["name"] if mapped else ""
+            yield name or match["name"], declared.start("list") + match.start()
