@@ -21,11 +21,12 @@ from cleanroom.core.locations import cache_folder
 from cleanroom.core.locks import is_in_use
 from cleanroom.engine.own_folder import AUDIT, RUNS, check_own_folders, check_writable
 from cleanroom.engine.records import EVENTS, events_in, list_runs
-from cleanroom.model.errors import CleanroomError
 from cleanroom.model.plan import Plan, Retention
 from cleanroom.sandbox.filesystem import tree_removal
 
 PASSED = ("passed", "cached")
+# Some hundred thousand events; what is larger says nothing of what passed.
+_EVENTS_BYTES_MAX = 64 << 20
 
 
 class RecordedRun(NamedTuple):
@@ -191,8 +192,10 @@ def _passed(runs: Folder, name: str) -> frozenset[tuple[str, str]]:
 
     try:
         with runs.folder(name) as folder:
+            if os.stat(EVENTS, dir_fd=folder.descriptor).st_size > _EVENTS_BYTES_MAX:
+                return frozenset()
             phases = fold(events_in(folder)).phases
-    except (CleanroomError, OSError):
+    except Exception:  # records may have come with the project, and say anything
         return frozenset()
     return frozenset((one.workspace, one.name) for one in phases if one.result in PASSED)
 
