@@ -16,20 +16,11 @@ from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.paths import Paths
 from cleanroom.sandbox.seccomp_notify.response import Response
-from cleanroom.sandbox.seccomp_notify.rules import Rules
+from cleanroom.sandbox.seccomp_notify.rules import Rules, is_system_cache
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
 
-# Caches and state that libraries keep for the whole system where they may, and do without where
-# they may not: fontconfig's, libuuid's clock, manual pages.
-_SYSTEM_CACHES = (
-    "/var/cache/fontconfig/",
-    "/var/lib/libuuid/",
-    "/var/cache/man/",
-    # where /tmp is the host's: a JVM goes on without
-    "/tmp/hsperfdata_",
-)
 _WRITE, _METADATA, _READ = "filesystem.write", "filesystem.metadata", "filesystem.reads"
 
 
@@ -345,9 +336,10 @@ class Files:
         folder, name = os.path.split(path)
         if name == "index.lock" and self._paths.exists(f"{folder}/HEAD"):
             return Response(code, rule, {"path": shown(path)}, ("git-index",))
+        if is_system_cache(path):
+            return Response(code, rule, {"path": shown(path)}, ("probe",))
         if not path.startswith(self._rules.read_only):
-            tags = ("probe",) if f"{path}/".startswith(_SYSTEM_CACHES) else ()
-            return Response(code, rule, {"path": shown(path)}, tags)
+            return Response(code, rule, {"path": shown(path)})
         # One record for a folder of byte code: an interpreter tries one file for each module, under
         # a name that never comes again.
         if "__pycache__" in parts:

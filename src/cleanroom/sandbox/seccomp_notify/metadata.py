@@ -19,7 +19,7 @@ from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.kernel.syscall_numbers import number
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.response import Response
-from cleanroom.sandbox.seccomp_notify.rules import Rules
+from cleanroom.sandbox.seccomp_notify.rules import Rules, is_system_cache
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
@@ -89,7 +89,8 @@ class Metadata:
             has_path = path.startswith("/") and not path.startswith("/memfd:")
             if has_path and not self._rules.may_write(path):
                 # programs change terminals and null devices on every machine
-                tags = ("probe",) if path.startswith("/dev/") else ()
+                usual = path.startswith("/dev/") or is_system_cache(path)
+                tags = ("probe",) if usual else ()
                 target: Target = {"path": shown(path)}
                 return Response(errno.EPERM, _RULE, target, tags, recorder_only=True)
             if (

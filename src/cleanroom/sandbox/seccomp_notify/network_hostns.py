@@ -15,7 +15,7 @@ from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.network.addresses import packed
 from cleanroom.sandbox.network.dns import DnsServer, NameTable
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
-from cleanroom.sandbox.seccomp_notify import network
+from cleanroom.sandbox.seccomp_notify import network, sendmsg
 from cleanroom.sandbox.seccomp_notify.addfd import inject_socket
 from cleanroom.sandbox.seccomp_notify.emulate import NetworkEmulator
 from cleanroom.sandbox.seccomp_notify.forward import Forwards, connect_pair
@@ -187,17 +187,28 @@ class HostnsNetwork:
         # bound to the loopback device, as every socket here
         if name == "listen":
             return None
+        if name == "bind" and _names_netlink(call) and self._is_alone(call):
+            return None  # before the kernel is asked for links and addresses (if_nameindex(3))
         if name in ("connect", "bind"):
             return Response(errno.EISCONN if name == "connect" else errno.EINVAL)
         # MSG_FASTOPEN would connect a stream that has been put in its place (tcp(7))
         flags = arguments[2] if name == "sendmsg" else arguments[3]
         if flags & constants.MSG_FASTOPEN:
             return Response(errno.EOPNOTSUPP)
-        # Who has one thread and a table of its own cannot exchange a descriptor while it waits.
-        alone = not self._shared_tables and call.caller.status().get("Threads") == "1"
-        if alone or not self._tracked.has_datagram_socket():
+        if self._is_alone(call) or not self._tracked.has_datagram_socket():
             return None
         return Response(errno.EPERM, "network.egress", {"syscall": name}, recorder_only=True)
+
+    def _is_alone(self, call: HeldCall) -> bool:
+        """Whether nobody can exchange the caller's descriptor while it waits: it has one thread,
+        and a table of its own.
+        """
+        return not self._shared_tables and call.caller.status().get("Threads") == "1"
+
+
+def _names_netlink(call: HeldCall) -> bool:
+    raw = sendmsg.address(call.caller, call.arguments[1], call.arguments[2])
+    return int.from_bytes(raw[:2], "little") == constants.AF_NETLINK
 
 
 def _bind_to_loopback(sock: socket.socket) -> bool:

@@ -7,6 +7,20 @@ from typing import NamedTuple
 
 from cleanroom.sandbox.kernel.landlock import DEVICES
 
+# Caches and state that libraries keep for the whole system where they may, and do without where
+# they may not: fontconfig's, libuuid's clock, manual pages; where /tmp is the host's, a JVM's.
+_SYSTEM_CACHES = (
+    "/var/cache/fontconfig/",
+    "/var/lib/libuuid/",
+    "/var/cache/man/",
+    "/tmp/hsperfdata_",
+)
+
+
+def is_system_cache(path: str) -> bool:
+    """Whether a library that may not change the canonical `path` does without."""
+    return f"{path}/".startswith(_SYSTEM_CACHES)
+
 
 class Grants(NamedTuple):
     """Paths and ports that one environment may write, reach, start and listen on.
