@@ -192,7 +192,8 @@ def _passed(runs: Folder, name: str) -> frozenset[tuple[str, str]]:
 
     try:
         with runs.folder(name) as folder:
-            if os.stat(EVENTS, dir_fd=folder.descriptor).st_size > _EVENTS_BYTES_MAX:
+            events = os.stat(EVENTS, dir_fd=folder.descriptor, follow_symlinks=False)
+            if events.st_size > _EVENTS_BYTES_MAX:
                 return frozenset()
             phases = fold(events_in(folder)).phases
     except Exception:  # records may have come with the project, and say anything

@@ -371,7 +371,9 @@ class Run:
             self._note("warning", text, "CR-HISTORY-004")
             return
         if gone:
-            count = f"{gone} old run{'s' if gone > 1 else ''}"
+            from cleanroom.evidence.reports.text import plural
+
+            count = plural(gone, "old run")
             self._note("info", f"removed the records of {count}, by [cleanroom.retention]")
 
     def _conclude(self, span: Span, duration: float) -> None:

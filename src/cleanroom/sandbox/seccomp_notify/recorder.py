@@ -130,7 +130,7 @@ class Recorder:
             self._emulator = emulate.NetworkEmulator(
                 access, self._files, names, sockets, OwnedSockets(proc_fd), self._listener
             )
-        self._sink = DatagramSink()
+        self._sink = self._datagram_sink()
         self._judges = self._judges_by_name(environment)
         self._aggregate = Aggregate(emit)
         self._native = AUDIT_ARCH.get(machine(), 0)
@@ -139,6 +139,9 @@ class Recorder:
         # Set while canaries run: a call that the kernel has to refuse by itself continues, and is
         # recorded and tagged.
         self.proving = False
+
+    def _datagram_sink(self) -> DatagramSink:
+        return DatagramSink()
 
     def _judges_by_name(self, environment: Environment) -> dict[str, Judge]:
         """Name of a call -> who judges it; later entries replace earlier ones."""

@@ -59,9 +59,11 @@ class HostnsRecorder(recorder.Recorder):
         super().__init__(listener, environment, emit, access)
         # A call that continues can be raced, and there is no mount to refuse it then.
         self._fast_path = None
-        self._sink.close()
-        self._sink = DatagramSink(self._tracked, names_strays=False)
         self._judges |= self._hostns_judges(environment, hostns)
+
+    def _datagram_sink(self) -> DatagramSink:
+        """On the host's loopback, with sockets that a container lets nobody borrow."""
+        return DatagramSink(self._tracked, names_strays=False)
 
     def _hostns_judges(
         self, environment: recorder.Environment, hostns: HostnsAccess
